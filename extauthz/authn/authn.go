@@ -1,0 +1,66 @@
+// Package authn turns a credential into a principal, or into one reason why not.
+//
+// There is one file per kind of credential. Which credential of a request counts,
+// and which authenticator it goes to, is decided by [Set.Authenticate]; start
+// reading there. The package knows nothing of Envoy, routes or the configuration
+// file: it is built from plain Go values.
+package authn
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-authz/gatehouse/policy"
+)
+
+// An Authenticator verifies credentials of one kind. It is safe for concurrent use,
+// and lives as long as its configuration does not change, across reloads.
+type Authenticator interface {
+	// Authenticate verifies one credential that was presented to it.
+	//
+	// It does no I/O for a credential that it has verified before and that still
+	// holds. ctx ends when the caller gives up.
+	Authenticate(ctx context.Context, in *Input) Result
+}
+
+// Input is what an authenticator may look at.
+type Input struct {
+	Value   string // the credential without its scheme; empty for those that are not in a header, cookie or query
+	Scheme  string // of the header it came in, as configured; "" for bare values
+	Request *policy.Request
+	Now     time.Time
+
+	// Local asks for no I/O and no password hash: what would need either is
+	// answered with what is at hand (public routes).
+	Local bool
+
+	Body        []byte // as far as Envoy sent it
+	BodyPartial bool   // Envoy sent a part of it
+}
+
+// Result is what came of one credential. Its zero value is a refusal.
+type Result struct {
+	Identity *Identity     // set if and only if the credential is good
+	Reason   policy.Reason // otherwise; never one of an allowed outcome
+	Detail   error         // for the log; never holds the credential, never reaches a client
+
+	// RetryAfter is a hint for the client where Reason is an outage; zero: none.
+	RetryAfter time.Duration
+}
+
+// Refuse is the Result for reason, with the cause for the log.
+func Refuse(reason policy.Reason, detail error) Result { return Result{Reason: reason, Detail: detail} }
+
+// An Identity is a verified credential's principal. It is shared by all requests
+// with that credential and must not be changed, but for Derived.
+type Identity struct {
+	Principal *policy.Principal
+
+	// Upstream replaces the credential where routes keep it: the header
+	// `authorization` with this value. Empty: the credential as it was presented.
+	Upstream string
+
+	// Derived is room for what the gate computes from Principal once.
+	Derived atomic.Pointer[any]
+}
