@@ -152,6 +152,9 @@ func tail(s string, n int) string {
 	return "[...]\n" + s
 }
 
+// errNotServing says that gatehouse is up and not ready.
+var errNotServing = errors.New("not SERVING")
+
 // binary builds the product once per test process.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "gatehouse-test-")

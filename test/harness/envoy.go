@@ -1,0 +1,214 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/gatehouse-authz/gatehouse/envoy"
+)
+
+// envoyTimeout is how long Envoy may take to start on a busy machine; usually it is 0.2 s.
+const envoyTimeout = 30 * time.Second
+
+// Front is one listener of an Envoy under test. It is the one in envoy/envoy.yaml with
+// other addresses and the changes that the test names.
+type Front struct {
+	Name      string
+	Gatehouse []string // addresses of the replicas that it asks
+	Changes   []Change
+}
+
+// Change makes a Front differ from the shipped configuration.
+type Change func(Parts)
+
+// Parts are the places of a listener's configuration that changes touch.
+type Parts struct {
+	Listener    map[string]any
+	Connection  map[string]any // the HTTP connection manager
+	VirtualHost map[string]any
+	ExtAuthz    map[string]any
+}
+
+// Unhardened takes away all that envoy.yaml does to requests before gatehouse sees them:
+// paths arrive raw, headers may have underscores, forged identity headers are not
+// stripped. gatehouse must be as safe behind it.
+func Unhardened(p Parts) {
+	for _, field := range []string{
+		"normalize_path", "merge_slashes", "path_with_escaped_slashes_action",
+		"strip_matching_host_port", "strip_trailing_host_dot", "early_header_mutation_extensions",
+	} {
+		delete(p.Connection, field)
+	}
+	delete(p.Connection["common_http_protocol_options"].(map[string]any), "headers_with_underscores_action")
+}
+
+// RawHeaders makes Envoy send headers in header_map, byte for byte, and leave the other
+// field empty.
+func RawHeaders(p Parts) { p.ExtAuthz["encode_raw_headers"] = true }
+
+// FailOpen lets requests pass when gatehouse answers with an error or not at all.
+func FailOpen(p Parts) {
+	p.ExtAuthz["failure_mode_allow"] = true
+	delete(p.ExtAuthz, "status_on_error")
+}
+
+// ContextExtensions are sent with each check.
+func ContextExtensions(extensions map[string]string) Change {
+	return func(p Parts) {
+		perRoute := p.VirtualHost["typed_per_filter_config"].(map[string]any)["envoy.filters.http.ext_authz"].(map[string]any)
+		perRoute["check_settings"] = map[string]any{"context_extensions": extensions}
+	}
+}
+
+// TCP asks gatehouse about the connection, without an HTTP part, and then hands the bytes
+// to the upstream.
+func TCP(p Parts) {
+	p.Listener["filter_chains"] = []any{map[string]any{"filters": []any{
+		map[string]any{"name": "envoy.filters.network.ext_authz", "typed_config": map[string]any{
+			"@type":                 "type.googleapis.com/envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
+			"stat_prefix":           "tcp",
+			"transport_api_version": "V3",
+			"grpc_service":          p.ExtAuthz["grpc_service"],
+		}},
+		map[string]any{"name": "envoy.filters.network.tcp_proxy", "typed_config": map[string]any{
+			"@type":       "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+			"stat_prefix": "tcp",
+			"cluster":     "upstream",
+		}},
+	}}}
+}
+
+// Envoy is a running Envoy.
+type Envoy struct {
+	*Process
+	running envoy.Running
+}
+
+// StartEnvoy runs one Envoy with a listener for each front, all in front of upstream.
+func StartEnvoy(t testing.TB, upstream string, fronts ...Front) *Envoy {
+	t.Helper()
+	binary, err := envoy.Find(t.Context(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	configPath, adminPath := filepath.Join(dir, "envoy.yaml"), filepath.Join(dir, "admin")
+	if err := os.WriteFile(configPath, envoyConfig(t, upstream, fronts), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := &Envoy{Process: Start(t, "envoy", exec.Command(binary, envoy.Args(configPath, adminPath)...))}
+	ctx, cancel := context.WithTimeout(t.Context(), envoyTimeout)
+	defer cancel()
+	go func() {
+		select {
+		case <-e.Done(): // no use in waiting for one that has ended
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if e.running, err = envoy.WaitReady(ctx, adminPath); err != nil {
+		t.Fatalf("%v\n%s", err, e.Output())
+	}
+	return e
+}
+
+// Address is where a front listens.
+func (e *Envoy) Address(t testing.TB, front string) string {
+	t.Helper()
+	address, ok := e.running.Listeners[front]
+	if !ok {
+		t.Fatalf("Envoy has no listener %q, only %v", front, slices.Sorted(maps.Keys(e.running.Listeners)))
+	}
+	return address
+}
+
+// AccessLog is what Envoy has logged, one line per request, as envoy.yaml says. Lines
+// appear up to 50 ms after the answer.
+func (e *Envoy) AccessLog() []map[string]any {
+	var entries []map[string]any
+	for line := range strings.Lines(e.Output()) {
+		var entry map[string]any
+		if json.Unmarshal([]byte(line), &entry) == nil {
+			entries = append(entries, entry)
+		}
+	}
+	return entries
+}
+
+// envoyConfig multiplies the listener and the cluster of the shipped configuration.
+func envoyConfig(t testing.TB, upstream string, fronts []Front) []byte {
+	t.Helper()
+	var whole map[string]any
+	var listeners, clusters []any
+	for _, front := range fronts {
+		rendered, err := envoy.Render(envoy.Addresses{
+			Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Gatehouse: front.Gatehouse, Upstream: upstream,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Each front has clusters of its own, with one name everywhere.
+		cluster := "gatehouse-" + front.Name
+		rendered = bytes.ReplaceAll(rendered, []byte("cluster_name: gatehouse"), []byte("cluster_name: "+cluster))
+		whole = nil
+		if err := yaml.Unmarshal(rendered, &whole); err != nil {
+			t.Fatal(err)
+		}
+		resources := whole["static_resources"].(map[string]any)
+		listener := named(t, resources["listeners"], "front")
+		listener["name"] = front.Name
+		parts := partsOf(t, listener)
+		for _, change := range front.Changes {
+			change(parts)
+		}
+		listeners = append(listeners, listener)
+		asked := named(t, resources["clusters"], "gatehouse")
+		asked["name"] = cluster
+		clusters = append(clusters, asked)
+		if len(fronts) == len(listeners) {
+			resources["listeners"] = listeners
+			resources["clusters"] = append(clusters, named(t, resources["clusters"], "upstream"))
+		}
+	}
+	config, err := yaml.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+func partsOf(t testing.TB, listener map[string]any) Parts {
+	t.Helper()
+	chain := listener["filter_chains"].([]any)[0].(map[string]any)
+	connection := named(t, chain["filters"], "envoy.filters.network.http_connection_manager")["typed_config"].(map[string]any)
+	routes := connection["route_config"].(map[string]any)
+	return Parts{
+		Listener:    listener,
+		Connection:  connection,
+		VirtualHost: named(t, routes["virtual_hosts"], "upstream"),
+		ExtAuthz:    named(t, connection["http_filters"], "envoy.filters.http.ext_authz")["typed_config"].(map[string]any),
+	}
+}
+
+// named is the item of a list that has the name.
+func named(t testing.TB, list any, name string) map[string]any {
+	t.Helper()
+	for _, item := range list.([]any) {
+		if m := item.(map[string]any); m["name"] == name {
+			return m
+		}
+	}
+	panic(fmt.Sprintf("envoy.yaml has no %q in %v", name, list))
+}

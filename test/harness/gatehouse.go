@@ -1,0 +1,137 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// gatehouseTimeout is how long gatehouse may take to listen on a busy machine.
+const gatehouseTimeout = 30 * time.Second
+
+// Gatehouse is a running "gatehouse serve".
+type Gatehouse struct {
+	*Process
+	GRPC string // host:port of Check and gRPC health
+	HTTP string // of forward-auth; empty unless the configuration has that listener
+	Ops  string // of /metrics and /readyz
+
+	configPath string
+}
+
+// Option changes how gatehouse is started.
+type Option func(*exec.Cmd)
+
+// Flag adds an argument behind "serve --config FILE".
+func Flag(flag string) Option { return func(c *exec.Cmd) { c.Args = append(c.Args, flag) } }
+
+// Env sets a variable of the environment: "NAME=value".
+func Env(assignment string) Option { return func(c *exec.Cmd) { c.Env = append(c.Env, assignment) } }
+
+// StartGatehouse runs the binary with a configuration, in which every listener has port 0,
+// until the test ends. It returns when gatehouse listens, ready or not.
+func StartGatehouse(t testing.TB, config string, options ...Option) *Gatehouse {
+	t.Helper()
+	g := &Gatehouse{configPath: filepath.Join(t.TempDir(), "gatehouse.yaml")}
+	g.Configure(t, config)
+	cmd := exec.Command(Binary(t), "serve", "--config", g.configPath)
+	cmd.Env = os.Environ()
+	for _, option := range options {
+		option(cmd)
+	}
+	g.Process = Start(t, "gatehouse", cmd)
+	g.WaitFor(t, "its addresses", gatehouseTimeout, func(output string) bool {
+		for line := range strings.Lines(output) {
+			g.listening(line)
+		}
+		return g.GRPC != "" && g.Ops != ""
+	})
+	return g
+}
+
+// listening reads the addresses from a line of the log.
+func (g *Gatehouse) listening(line string) {
+	var said struct{ Msg, Listener, Address string }
+	if json.Unmarshal([]byte(line), &said) != nil || said.Msg != "listening" {
+		return
+	}
+	switch said.Listener {
+	case "grpc":
+		g.GRPC = said.Address
+	case "http":
+		g.HTTP = said.Address
+	case "ops":
+		g.Ops = said.Address
+	}
+}
+
+// WaitServing waits until gRPC health says SERVING.
+func (g *Gatehouse) WaitServing(t testing.TB) {
+	t.Helper()
+	conn := Dial(t, g.GRPC)
+	defer conn.Close()
+	Eventually(t, gatehouseTimeout, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		answer, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+		if err == nil && answer.Status != healthpb.HealthCheckResponse_SERVING {
+			err = errNotServing
+		}
+		return err
+	})
+}
+
+// Configure writes the configuration file anew, whole, and reloads nothing.
+func (g *Gatehouse) Configure(t testing.TB, config string) {
+	t.Helper()
+	tmp := g.configPath + ".tmp"
+	if err := os.WriteFile(tmp, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, g.configPath); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Reload sends SIGHUP and waits until the log says msg about it.
+func (g *Gatehouse) Reload(t testing.TB, msg string) {
+	t.Helper()
+	before := len(g.Output())
+	g.Signal(syscall.SIGHUP)
+	g.WaitFor(t, "line about the reload: "+msg, gatehouseTimeout, func(output string) bool {
+		return strings.Contains(output[before:], msg)
+	})
+}
+
+// Decisions are the lines of the log that tell about decisions, oldest first.
+func (g *Gatehouse) Decisions() []map[string]any {
+	var lines []map[string]any
+	for line := range strings.Lines(g.Output()) {
+		var entry map[string]any
+		if json.Unmarshal([]byte(line), &entry) == nil && entry["msg"] == "decision" {
+			lines = append(lines, entry)
+		}
+	}
+	return lines
+}
+
+// Dial opens a gRPC connection without TLS that ends with the test.
+func Dial(t testing.TB, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
