@@ -49,6 +49,7 @@ type Forward struct {
 	Credentials   Credentials
 	Token         *IdentityToken // nil: none
 	KeepOverrides bool           // leave x-http-method-override and its kin in place
+	Remove        []string       // further headers, lower case, that never reach the upstream of any route: owned, never set
 }
 
 // A Header is one identity header.

@@ -347,8 +347,10 @@ type Forward struct {
 	IdentityToken *IdentityToken `protobuf:"bytes,3,opt,name=identity_token,json=identityToken,proto3" json:"identity_token,omitempty"`
 	// `x-http-method-override` and its kin are removed (`remove`, default) or left (`keep`).
 	RequestOverrides string `protobuf:"bytes,4,opt,name=request_overrides,json=requestOverrides,proto3" json:"request_overrides,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Further headers that never reach the upstream, whatever sent them.
+	Remove        []string `protobuf:"bytes,5,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Forward) Reset() {
@@ -407,6 +409,13 @@ func (x *Forward) GetRequestOverrides() string {
 		return x.RequestOverrides
 	}
 	return ""
+}
+
+func (x *Forward) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
 }
 
 // The value of an identity header. A text is short for `{value: TEXT}`.
@@ -740,12 +749,13 @@ const file_gatehouse_config_v1_route_proto_rawDesc = "" +
 	"\x0funauthenticated\x18\x01 \x01(\rB\x0e\xbaH\v\xd8\x01\x01*\x06\x18\xf3\x03(\x90\x03R\x0funauthenticated\x12,\n" +
 	"\tforbidden\x18\x02 \x01(\rB\x0e\xbaH\v\xd8\x01\x01*\x06\x18\xf3\x03(\x90\x03R\tforbidden\x12\"\n" +
 	"\x04body\x18\x03 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\n" +
-	"\x04noneR\x04body\"\xfb\x02\n" +
+	"\x04noneR\x04body\"\xa1\x03\n" +
 	"\aForward\x12C\n" +
 	"\aheaders\x18\x01 \x03(\v2).gatehouse.config.v1.Forward.HeadersEntryR\aheaders\x12=\n" +
 	"\vcredentials\x18\x02 \x01(\tB\x1b\xbaH\x18\xd8\x01\x01r\x13R\x05stripR\x04keepR\x04passR\vcredentials\x12I\n" +
 	"\x0eidentity_token\x18\x03 \x01(\v2\".gatehouse.config.v1.IdentityTokenR\ridentityToken\x12C\n" +
-	"\x11request_overrides\x18\x04 \x01(\tB\x16\xbaH\x13\xd8\x01\x01r\x0eR\x06removeR\x04keepR\x10requestOverrides\x1a\\\n" +
+	"\x11request_overrides\x18\x04 \x01(\tB\x16\xbaH\x13\xd8\x01\x01r\x0eR\x06removeR\x04keepR\x10requestOverrides\x12$\n" +
+	"\x06remove\x18\x05 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\x06remove\x1a\\\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x126\n" +
 	"\x05value\x18\x02 \x01(\v2 .gatehouse.config.v1.HeaderValueR\x05value:\x028\x01\"W\n" +

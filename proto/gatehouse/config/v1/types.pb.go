@@ -448,8 +448,8 @@ type Mapping struct {
 	Required *bool `protobuf:"varint,8,opt,name=required,proto3,oneof" json:"required,omitempty"`
 	// A value of the wrong type is refused with 401 (`refuse`, default) or taken as absent (`ignore`).
 	OnWrongType string `protobuf:"bytes,9,opt,name=on_wrong_type,json=onWrongType,proto3" json:"on_wrong_type,omitempty"`
-	// How a list is read: `auto` (default; a list of texts, or one text), `json` (a text
-	// that holds a JSON list), `space` or `comma` (a text that is split).
+	// How a list is read: `auto` (default; a list of texts, or one text), `json` (also a
+	// text that holds a JSON list), `space` or `comma` (also a text that is split).
 	List          string `protobuf:"bytes,10,opt,name=list,proto3" json:"list,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
