@@ -1,0 +1,152 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"buf.build/go/protovalidate"
+	"buf.build/go/protoyaml"
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/gatehouse-authz/gatehouse/policy"
+	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
+)
+
+// readFile reads the configuration file whole, up to its size limit.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if len(data) > maxFileBytes {
+		return nil, fmt.Errorf("the file is over %d MiB", maxFileBytes>>20)
+	}
+	return data, nil
+}
+
+// document is the decoded file: what the schema can say is right about it.
+type document struct {
+	config *configv1.Config
+	src    *source
+	pos    *positions
+	walker *walker
+}
+
+// parse reads the text of the file into its schema. Problems are in no order.
+func parse(file string, data []byte, env func(string) (string, bool)) (*document, []Problem) {
+	src := newSource(file, data)
+	if problems := src.scan(); len(problems) > 0 {
+		return nil, problems
+	}
+	d := &decoder{
+		walker: newWalker(src, env),
+		pos:    &positions{file: file, nodes: map[proto.Message]*yaml.Node{}},
+	}
+	cfg := &configv1.Config{}
+	err := protoyaml.UnmarshalOptions{CustomUnmarshaler: d}.Unmarshal(src.data, cfg)
+	if d.root == nil {
+		return nil, []Problem{src.syntax(err)}
+	}
+	problems := append(d.walker.errors, src.undecoded(err)...)
+	if d.unusable {
+		return nil, problems
+	}
+	validator, err := protovalidate.New()
+	if err != nil {
+		return nil, append(problems, Problem{At: policy.Position{File: file}, Message: err.Error()})
+	}
+	var invalid *protovalidate.ValidationError
+	switch err := validator.Validate(cfg); {
+	case errors.As(err, &invalid):
+		for _, v := range invalid.Violations {
+			if p, ok := d.walker.violation(d.root, cfg.ProtoReflect().Descriptor(), v); ok {
+				problems = append(problems, p)
+			}
+		}
+	case err != nil:
+		problems = append(problems, Problem{At: policy.Position{File: file}, Message: err.Error()})
+	}
+	return &document{config: cfg, src: src, pos: d.pos, walker: d.walker}, problems
+}
+
+// decoder is called by protoyaml before it decodes a message. At the first, which
+// is the whole file, it walks the tree; of all it notes the place.
+type decoder struct {
+	walker   *walker
+	pos      *positions
+	root     *yaml.Node
+	unusable bool
+}
+
+// Unmarshal implements [protoyaml.CustomUnmarshaler]; it leaves the decoding to protoyaml.
+func (d *decoder) Unmarshal(n *yaml.Node, m proto.Message) (handled bool, err error) {
+	if d.root == nil {
+		d.root = n
+		d.unusable = !d.walker.root(n, m.ProtoReflect().Descriptor())
+	}
+	if n.Kind == yaml.MappingNode {
+		d.pos.nodes[m] = n
+	}
+	return d.unusable, nil
+}
+
+var (
+	syntaxError = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+	decodeError = regexp.MustCompile(`^:(\d+):(\d+) (.*)`)
+)
+
+// syntax is the problem of a text that is not YAML. The parser tells a line at most.
+func (s *source) syntax(err error) Problem {
+	if err == nil {
+		err = errors.New("the file holds no configuration")
+	}
+	at := policy.Position{File: s.file, Line: 1, Column: 1}
+	text := err.Error()
+	match := syntaxError.FindStringSubmatch(text)
+	if match != nil {
+		text = text[len(match[0]):]
+		if line, err := strconv.Atoi(match[1]); err == nil {
+			at.Line = max(1, min(line, len(s.offsets)))
+		}
+	}
+	remedy := "check indentation, quotes and brackets here and in the line before"
+	line := s.line(at.Line)
+	if indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]; strings.Contains(indent, "\t") {
+		at.Column = strings.IndexByte(line, '\t') + 1
+		text, remedy = "the line is indented with a tab", "indent with spaces"
+	}
+	return s.problem(at, "not YAML: "+text, remedy)
+}
+
+// undecoded are the problems that protoyaml found in what the walk let pass.
+func (s *source) undecoded(err error) []Problem {
+	if err == nil {
+		return nil
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	var problems []Problem
+	for _, err := range all {
+		at, message := policy.Position{File: s.file, Line: 1, Column: 1}, err.Error()
+		if match := decodeError.FindStringSubmatch(message); match != nil {
+			at.Line, _ = strconv.Atoi(match[1])
+			at.Column, _ = strconv.Atoi(match[2])
+			message = match[3]
+		}
+		problems = append(problems, s.problem(at, message, ""))
+	}
+	return problems
+}
