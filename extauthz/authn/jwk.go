@@ -57,34 +57,27 @@ func bindKey(key any, keyID string, hasKeyID bool, material [sha256.Size]byte, a
 	return &verificationKey{keyID: keyID, hasKeyID: hasKeyID, algorithm: a, material: material, keyfunc: kf}, nil
 }
 
-// unreadClaims takes the place of the claims while the library verifies a signature: they
-// have been read, more strictly, before.
-type unreadClaims struct{ jwt.MapClaims }
-
-func (*unreadClaims) UnmarshalJSON([]byte) error { return nil }
-
-// verify checks the signature of token, which [parseJWS] has read, with this key and
-// no other.
-func (k *verificationKey) verify(token string) error {
-	parser := jwt.NewParser(
-		jwt.WithValidMethods([]string{k.algorithm.name}),
-		jwt.WithStrictDecoding(),
-		jwt.WithoutClaimsValidation(),
-	)
-	parsed, err := parser.ParseWithClaims(token, &unreadClaims{}, func(t *jwt.Token) (any, error) {
-		t.Method = k.algorithm.method // of the same name, see exactSalt
-		if k.hasKeyID {
-			if _, named := t.Header["kid"]; named {
-				return k.keyfunc.Keyfunc(t)
-			}
-		}
-		return k.keyfunc.VerificationKeySet(context.Background())
-	})
-	if err != nil {
-		return fmt.Errorf("verifying the signature: %w", err)
+// verify checks the signature of t with this key, and no other.
+func (k *verificationKey) verify(t *jws) error {
+	token := &jwt.Token{Method: k.algorithm.method, Header: map[string]any{"alg": t.header.algorithm}}
+	if k.hasKeyID && t.header.hasKeyID {
+		token.Header["kid"] = t.header.keyID
 	}
-	if !parsed.Valid {
-		return errors.New("verifying the signature: the token is not valid")
+	got, err := k.keyfunc.Keyfunc(token)
+	if err != nil {
+		return fmt.Errorf("finding the key: %w", err)
+	}
+	if set, ok := got.(jwt.VerificationKeySet); ok { // the token names no key, and this is the only one
+		if len(set.Keys) != 1 {
+			return errors.New("finding the key: it is not alone")
+		}
+		got = set.Keys[0]
+	}
+	if t.header.algorithm != k.algorithm.name {
+		return errors.New("the key is bound to another algorithm")
+	}
+	if err := k.algorithm.method.Verify(t.input, t.signature, got); err != nil {
+		return fmt.Errorf("verifying the signature: %w", err)
 	}
 	return nil
 }

@@ -23,8 +23,11 @@ const maxKeyIDBytes = 1024
 // A jws is a signed token in compact form (RFC 7515 §7.1), read to the letter and
 // not verified.
 type jws struct {
-	header header
-	claims Claims
+	header    header
+	payload   []byte
+	claims    Claims // of parseJWS
+	input     string // what is signed: the first two parts
+	signature []byte
 }
 
 // header is what matters of a JOSE header.
@@ -43,13 +46,25 @@ var (
 	errTokenSignature = errors.New("token has no signature")
 )
 
-// parseJWS reads token. Where that fails, the reason says how; nothing of the token
-// is in the error.
+// parseJWS reads token, whose payload is a JSON object (RFC 7519 §7.2). Where that
+// fails, the reason says how; nothing of the token is in the error.
 //
 // The reading admits one spelling only, so that no two tokens that differ in a byte
 // are the same token: base64url without padding, line breaks or stray bits (RFC 7515
 // §2), JSON as in [decodeObject].
 func parseJWS(token string, maxBytes int) (jws, policy.Reason, error) {
+	t, reason, err := parseCompact(token, maxBytes)
+	if err != nil {
+		return jws{}, reason, err
+	}
+	if t.claims, err = decodeObject(t.payload); err != nil {
+		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the claims: %w", err)
+	}
+	return t, policy.ReasonNone, nil
+}
+
+// parseCompact reads token, whatever its payload is.
+func parseCompact(token string, maxBytes int) (jws, policy.Reason, error) {
 	if len(token) > maxBytes {
 		return jws{}, policy.ReasonTokenTooLarge, fmt.Errorf("token is longer than %d bytes", maxBytes)
 	}
@@ -60,36 +75,32 @@ func parseJWS(token string, maxBytes int) (jws, policy.Reason, error) {
 	default:
 		return jws{}, policy.ReasonTokenMalformed, errTokenParts
 	}
-	encodedHeader, rest, _ := strings.Cut(token, ".")
-	encodedClaims, encodedSignature, _ := strings.Cut(rest, ".")
+	end := strings.LastIndexByte(token, '.')
+	t := jws{input: token[:end]}
+	encodedHeader, encodedPayload, _ := strings.Cut(t.input, ".")
 
-	headerJSON, err := decodeBase64URL(encodedHeader)
+	encoded, err := decodeBase64URL(encodedHeader)
 	if err != nil {
 		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the header: %w", err)
 	}
-	members, err := decodeObject(headerJSON)
+	members, err := decodeObject(encoded)
 	if err != nil {
 		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the header: %w", err)
 	}
-	parsed, reason, err := parseHeader(members)
-	if err != nil {
+	var reason policy.Reason
+	if t.header, reason, err = parseHeader(members); err != nil {
 		return jws{}, reason, fmt.Errorf("reading the header: %w", err)
 	}
-	claimsJSON, err := decodeBase64URL(encodedClaims)
-	if err != nil {
-		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the claims: %w", err)
+	if t.payload, err = decodeBase64URL(encodedPayload); err != nil {
+		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the payload: %w", err)
 	}
-	claims, err := decodeObject(claimsJSON)
-	if err != nil {
-		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the claims: %w", err)
-	}
-	if encodedSignature == "" {
-		return jws{}, policy.ReasonTokenMalformed, errTokenSignature
-	}
-	if _, err := decodeBase64URL(encodedSignature); err != nil {
+	if t.signature, err = decodeBase64URL(token[end+1:]); err != nil {
 		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the signature: %w", err)
 	}
-	return jws{header: parsed, claims: claims}, policy.ReasonNone, nil
+	if len(t.signature) == 0 {
+		return jws{}, policy.ReasonTokenMalformed, errTokenSignature
+	}
+	return t, policy.ReasonNone, nil
 }
 
 // headerTexts are the registered header parameters that are strings (RFC 7515 §4.1).

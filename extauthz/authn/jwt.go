@@ -316,7 +316,7 @@ func (j *JWT) Authenticate(ctx context.Context, in *Input) Result {
 func (j *JWT) verify(cacheKey CacheKey, in *Input, token *jws, w window, key *verificationKey) Result {
 	j.verifications.Add(1)
 	result := Result{}
-	if err := key.verify(in.Value); err != nil {
+	if err := key.verify(token); err != nil {
 		result = Refuse(policy.ReasonSignatureInvalid, err)
 	} else {
 		result = j.identify(token.claims, w)
