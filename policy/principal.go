@@ -17,6 +17,10 @@ type Principal struct {
 	Tenants  []string // readable tenants, the default first, ascending to Tenant; without tenancy just Tenant
 	Wildcard bool     // reads every tenant (tenancy only); Tenant is then the default until one is selected
 
+	// WildcardOwner: the username is the wildcard, and comes from where it counts, so
+	// that resources of every owner are visible. See [Tenancy.Resolve].
+	WildcardOwner bool
+
 	Roles    []string
 	Scopes   []string
 	Unscoped bool // meets every scopes requirement

@@ -13,6 +13,7 @@ type Route struct {
 	Forbid bool
 	Allow  []Requirement // any one suffices
 
+	UsesPath  bool     // {path.…} stands elsewhere than in Allow, in what is forwarded say
 	Accept    []string // authenticators consulted; nil: all
 	Opens     []string // names of narrower routes that this one knowingly opens by method or host
 	Shadow    bool     // decided by the table without it; what it would say is only reported
@@ -55,7 +56,7 @@ type Templates struct {
 }
 
 // Sets is a condition on a list: at least one of Any, every one of All, none of None.
-// A part that is nil asks nothing.
+// A part that is nil asks nothing, one that is empty is never met. Scopes have no None.
 type Sets struct {
 	At             Position
 	Any, All, None []string
