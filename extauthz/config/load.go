@@ -51,7 +51,7 @@ func parse(file string, data []byte, env func(string) (string, bool)) (*document
 	}
 	d := &decoder{
 		walker: newWalker(src, env),
-		pos:    &positions{file: file, nodes: map[proto.Message]*yaml.Node{}},
+		pos:    &positions{file: file, src: src, nodes: map[proto.Message]*yaml.Node{}},
 	}
 	cfg := &configv1.Config{}
 	err := protoyaml.UnmarshalOptions{CustomUnmarshaler: d}.Unmarshal(src.data, cfg)

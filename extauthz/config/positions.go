@@ -1,6 +1,9 @@
 package config
 
 import (
+	"strings"
+	"unicode/utf8"
+
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -11,6 +14,7 @@ import (
 // is written.
 type positions struct {
 	file  string
+	src   *source
 	nodes map[proto.Message]*yaml.Node
 }
 
@@ -77,4 +81,58 @@ func (p *positions) mapKey(m proto.Message, name, key string) policy.Position {
 		}
 	}
 	return p.field(m, name)
+}
+
+// inside is the place of a byte of a scalar's text: exact where the text stands in
+// the file as it is, on one line or in a literal block; else where the scalar begins.
+func (p *positions) inside(n *yaml.Node, offset int) policy.Position {
+	start := p.node(n)
+	if n == nil || n.Kind != yaml.ScalarNode || offset < 0 || offset > len(n.Value) {
+		return start
+	}
+	if n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+		return p.insideBlock(n, offset)
+	}
+	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
+		start.Column++
+	}
+	if after, ok := cutColumns(p.src.line(start.Line), start.Column-1); !ok || !strings.HasPrefix(after, n.Value[:offset]) {
+		return p.node(n)
+	}
+	start.Column += utf8.RuneCountInString(n.Value[:offset])
+	return start
+}
+
+// insideBlock finds the line of a block scalar that an offset is in, and the offset
+// in that line. Lines of a folded block that were joined count as one.
+func (p *positions) insideBlock(n *yaml.Node, offset int) policy.Position {
+	before := n.Value[:offset]
+	line := n.Line + 1 + strings.Count(before, "\n")
+	inLine := before[strings.LastIndexByte(before, '\n')+1:]
+	text := p.src.line(line)
+	indent := len(text) - len(strings.TrimLeft(text, " "))
+	if !strings.HasPrefix(text[indent:], inLine) {
+		return p.node(n)
+	}
+	return policy.Position{File: p.file, Line: line, Column: indent + utf8.RuneCountInString(inLine) + 1}
+}
+
+// cutColumns drops the first characters of a line.
+func cutColumns(line string, columns int) (rest string, ok bool) {
+	for range columns {
+		_, size := utf8.DecodeRuneInString(line)
+		if size == 0 {
+			return "", false
+		}
+		line = line[size:]
+	}
+	return line, true
+}
+
+// fieldNode is the node of a field's value; nil if it is not written.
+func (p *positions) fieldNode(m proto.Message, name string) *yaml.Node {
+	if n := p.nodes[m]; n != nil {
+		return lookup(n, name)
+	}
+	return nil
 }

@@ -80,7 +80,7 @@ func (w *walker) typed(name string, n *yaml.Node, f protoreflect.FieldDescriptor
 		w.errorf(n, remedy, "field %s must be %s, got %s", quote(name), wanted(f), quote(n.Value))
 		return false
 	}
-	n.Tag, n.Style = "", 0
+	n.Tag = ""
 	return true
 }
 
@@ -98,7 +98,7 @@ func (w *walker) duration(name string, n *yaml.Node) bool {
 		w.errorf(n, "write it with a unit, as 30s or 1h30m", "field %s must be a duration, got %s", quote(name), quote(text))
 		return false
 	}
-	n.Value, n.Tag, n.Style = text, "", 0
+	n.Value, n.Tag = text, ""
 	return true
 }
 
