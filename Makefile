@@ -32,13 +32,13 @@ tools:
 	$(GO) run ./test/tools/fetch
 
 .PHONY: check
-check: ## before a commit: format, vet, unit tests with the race detector
+check: lint ## before a commit: format, vet, lint, unit tests with the race detector
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) test -race $(UNIT)
 
 .PHONY: lint
-lint: ## golangci-lint; builds it first, which takes a minute
+lint: ## golangci-lint; the first run builds it, which takes two minutes
 	$(GO) run $(GOLANGCI_LINT) run
 
 .PHONY: bench

@@ -135,3 +135,23 @@ func Dial(t testing.TB, address string) *grpc.ClientConn {
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
+
+// RunGatehouse runs "gatehouse serve" with a configuration that it must not accept, and
+// returns when it has ended.
+func RunGatehouse(t testing.TB, config string, options ...Option) *Process {
+	t.Helper()
+	g := &Gatehouse{configPath: filepath.Join(t.TempDir(), "gatehouse.yaml")}
+	g.Configure(t, config)
+	cmd := exec.Command(Binary(t), "serve", "--config", g.configPath)
+	cmd.Env = os.Environ()
+	for _, option := range options {
+		option(cmd)
+	}
+	p := Start(t, "gatehouse", cmd)
+	select {
+	case <-p.Done():
+	case <-time.After(gatehouseTimeout):
+		t.Fatalf("gatehouse still runs:\n%s", p.Output())
+	}
+	return p
+}
