@@ -169,9 +169,10 @@ func (s *slot) readCombined(r *policy.Request) reading {
 			continue
 		}
 		for one := range strings.SplitSeq(r.Headers[i].Value, ",") {
-			scheme, rest, ok := strings.Cut(trimSpace(one), " ")
-			token, isToken := token68(" " + rest)
-			if !ok || !isToken || parts == maxCombined {
+			one = trimSpace(one)
+			scheme, _, _ := strings.Cut(one, " ")
+			token, ok := token68(one[len(scheme):])
+			if !ok || parts == maxCombined {
 				return reading{state: malformed, scheme: anyScheme}
 			}
 			if equalFold(scheme, "Plain") {
