@@ -30,19 +30,25 @@ type Addresses struct {
 
 // Render returns envoy.yaml with other addresses in it and nothing else changed; its
 // comments are lost.
-func Render(a Addresses) ([]byte, error) {
+func Render(a Addresses) ([]byte, error) { return RenderConfig(hardened, a) }
+
+// RenderConfig is Render for a configuration that was made from envoy.yaml. Every
+// listener of it gets the address to listen on.
+func RenderConfig(config []byte, a Addresses) ([]byte, error) {
 	var root yaml.Node
-	if err := yaml.Unmarshal(hardened, &root); err != nil {
+	if err := yaml.Unmarshal(config, &root); err != nil {
 		return nil, fmt.Errorf("reading envoy.yaml: %w", err)
 	}
 	top := root.Content[0]
 	resources := field(top, "static_resources")
 	var errs []error
 	if a.Admin != "" {
-		errs = append(errs, setAddress(top, "admin", a.Admin))
+		errs = append(errs, setAddress(field(top, "admin"), a.Admin))
 	}
 	if a.Listen != "" {
-		errs = append(errs, setAddress(field(resources, "listeners"), "front", a.Listen))
+		for _, listener := range field(resources, "listeners").Content {
+			errs = append(errs, setAddress(listener, a.Listen))
+		}
 	}
 	if len(a.Gatehouse) > 0 {
 		errs = append(errs, setEndpoints(resources, "gatehouse", a.Gatehouse))
@@ -77,17 +83,17 @@ func field(n *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-// setAddress sets the address of the thing that is called name below n.
-func setAddress(n *yaml.Node, name, address string) error {
-	thing := field(n, name)
-	if thing == nil {
-		return fmt.Errorf("rendering envoy.yaml: it has no %q", name)
-	}
+// setAddress sets the address of a listener or of the admin endpoint.
+func setAddress(thing *yaml.Node, address string) error {
 	socket, err := socketAddress(address)
 	if err != nil {
 		return err
 	}
-	return field(thing, "address").Encode(socket)
+	at := field(thing, "address")
+	if at == nil {
+		return errors.New("rendering envoy.yaml: something that should listen has no address")
+	}
+	return at.Encode(socket)
 }
 
 func setEndpoints(resources *yaml.Node, cluster string, addresses []string) error {

@@ -42,7 +42,21 @@ func Send(t testing.TB, address, request string, headers ...string) Answer {
 
 // TrySend is Send for requests that may get no answer.
 func TrySend(address, request string, headers ...string) (Answer, error) {
-	conn, err := net.DialTimeout("tcp", address, answerTimeout)
+	return trySend(nil, address, request, headers)
+}
+
+// SendFrom is Send over a connection that comes from a local address, such as 127.0.0.2.
+func SendFrom(t testing.TB, source, address, request string, headers ...string) Answer {
+	t.Helper()
+	answer, err := trySend(&net.TCPAddr{IP: net.ParseIP(source)}, address, request, headers)
+	if err != nil {
+		t.Fatalf("sending %s from %s: %v", request, source, err)
+	}
+	return answer
+}
+
+func trySend(source net.Addr, address, request string, headers []string) (Answer, error) {
+	conn, err := (&net.Dialer{Timeout: answerTimeout, LocalAddr: source}).Dial("tcp", address)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -99,13 +99,35 @@ type Envoy struct {
 // StartEnvoy runs one Envoy with a listener for each front, all in front of upstream.
 func StartEnvoy(t testing.TB, upstream string, fronts ...Front) *Envoy {
 	t.Helper()
+	return startEnvoy(t, envoyConfig(t, upstream, fronts))
+}
+
+// StartEnvoyFile runs Envoy with a configuration file that was made from the shipped one:
+// each of its listeners on a free port, asking gatehouse, in front of upstream.
+func StartEnvoyFile(t testing.TB, path, gatehouse, upstream string) *Envoy {
+	t.Helper()
+	config, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err = envoy.RenderConfig(config, envoy.Addresses{
+		Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Gatehouse: []string{gatehouse}, Upstream: upstream,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startEnvoy(t, config)
+}
+
+func startEnvoy(t testing.TB, config []byte) *Envoy {
+	t.Helper()
 	binary, err := envoy.Find(t.Context(), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	configPath, adminPath := filepath.Join(dir, "envoy.yaml"), filepath.Join(dir, "admin")
-	if err := os.WriteFile(configPath, envoyConfig(t, upstream, fronts), 0o600); err != nil {
+	if err := os.WriteFile(configPath, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	e := &Envoy{Process: Start(t, "envoy", exec.Command(binary, envoy.Args(configPath, adminPath)...))}
