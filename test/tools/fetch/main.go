@@ -1,5 +1,6 @@
-// Command fetch installs every pinned program that the tests run, so that "make test"
-// says what it downloads before the first test waits for it.
+// Command fetch installs every program that the tests run, pinned ones into the cache and
+// those of the machine as root only, so that "make test" says what it downloads or misses
+// before the first test waits for it.
 package main
 
 import (
@@ -23,18 +24,23 @@ func main() {
 }
 
 func fetch(ctx context.Context) error {
-	path, err := envoy.Find(ctx, os.Stdout)
-	if err != nil {
+	if err := tools.System(ctx, os.Stdout); err != nil {
 		return err
 	}
-	fmt.Println("Envoy:", path)
-	if path, err = idp.Install(ctx); err != nil {
-		return err
+	for _, tool := range []struct {
+		name string
+		get  func(context.Context) (string, error)
+	}{
+		{"Envoy", func(ctx context.Context) (string, error) { return envoy.Find(ctx, os.Stdout) }},
+		{"oidc-provider", idp.Install},
+		{"Keycloak", tools.Keycloak},
+		{"hadolint", tools.Hadolint},
+	} {
+		path, err := tool.get(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Println(tool.name+":", path)
 	}
-	fmt.Println("oidc-provider:", path)
-	if path, err = tools.Hadolint(ctx); err != nil {
-		return err
-	}
-	fmt.Println("hadolint:", path)
 	return nil
 }
