@@ -14,6 +14,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"math/big"
 	"net"
@@ -74,7 +76,7 @@ func Start(options Options) (*Issuer, error) {
 		return nil, fmt.Errorf("starting an issuer: %w", err)
 	}
 	scheme := "http"
-	i.server = &http.Server{Handler: i, ReadHeaderTimeout: time.Minute}
+	i.server = &http.Server{Handler: i, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)} // faults are on purpose
 	if options.TLS {
 		scheme = "https"
 		if err := i.makeCertificates(); err != nil {
