@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
+	"github.com/gatehouse-authz/gatehouse/extauthz/mint"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
@@ -14,14 +16,21 @@ import (
 type Config struct {
 	Hash string // of the resolved configuration, for logs and metrics
 
-	Routes []Route // by [policy.Route.Index]
+	Table  *policy.Table
+	Routes []Route // by [policy.Route.Index], shadow routes included
+	Paths  policy.PathOptions
 
-	TCP *policy.Route // decides Checks without an HTTP part; nil: they are forbidden
+	// TCP decides Checks without an HTTP part by its only route, called [TCPRoute] and
+	// without patterns; nil: they are forbidden.
+	TCP *policy.Table
+
+	Set     *authn.Set
+	Tenancy *policy.Tenancy // nil without a tenancy block
 
 	SelectHeader   string // by which callers select a tenant; lower case, "" for none
 	UsernameHeader string // by which some name a user; lower case, "" for none
 
-	Forward *Forward // of requests that no route covers but --shadow-all lets pass; never nil
+	Forward *Forward // the file's own: its headers are owned even where every route has another; may be nil
 	SignIn  []SignIn
 	Answers Answers
 	Limits  Limits
@@ -30,6 +39,9 @@ type Config struct {
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-* and X-Original-* count at the forward-auth door
 }
+
+// TCPRoute is the name of the route that decides connections without HTTP.
+const TCPRoute = "tcp"
 
 // A Route is what the gate does for requests that a route of the table covers.
 type Route struct {
@@ -75,15 +87,7 @@ type IdentityToken struct {
 	Scheme   string // before the token; "" for none
 	Audience string // `{host}` stands for the request's host
 	TTL      time.Duration
-	Bound    bool // to the request: a token is minted for each
-	Minter   Minter
-}
-
-// A Minter signs identity tokens.
-type Minter interface {
-	// Mint makes a token for p, good from now for ttl or until p's credential
-	// expires, whichever is earlier. It does no I/O.
-	Mint(p *policy.Principal, r *policy.Request, audience string, ttl time.Duration, now time.Time) (string, error)
+	Minter   *mint.Minter
 }
 
 // RouteAnswers are other statuses for refusals on a route.
