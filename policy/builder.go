@@ -10,8 +10,7 @@ type builder struct {
 	table    *Table
 	problems []Problem
 
-	conditions []condition // see compile
-	fresh      string      // a segment that no pattern has as a literal
+	fresh string // a segment that no pattern has as a literal
 }
 
 func (b *builder) add(p Problem) { b.problems = append(b.problems, p) }

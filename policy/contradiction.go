@@ -23,13 +23,12 @@ func (b *builder) checkRoute(e *entry) {
 		})
 	}
 	for i := range e.clauses {
-		b.checkClause(e.route.Accept, &e.clauses[i])
+		b.checkClause(e, &e.clauses[i])
 	}
 }
 
-// checkClause reports the contradictions of a requirement. accept are the authenticators
-// that are consulted; nil: all.
-func (b *builder) checkClause(accept []string, c *clause) {
+// checkClause reports each contradiction of a requirement once.
+func (b *builder) checkClause(e *entry, c *clause) {
 	never := func(at Position, why, remedy string) {
 		b.add(Problem{Kind: ProblemNeverHolds, At: at, Other: c.at, Message: "this requirement can never hold: " + why, Remedy: remedy})
 	}
@@ -49,8 +48,7 @@ func (b *builder) checkClause(accept []string, c *clause) {
 	}
 	b.checkSets(c, never)
 	b.checkTenants(c, never)
-	checkAccept(accept, c, never)
-	b.checkNames(c)
+	b.checkAccept(e, c, never)
 }
 
 // isEmpty reports whether a condition on values has none.
@@ -153,7 +151,8 @@ func (b *builder) checkTenants(c *clause, never func(Position, string, string)) 
 }
 
 // checkAccept finds requirements on authenticators that the route does not consult.
-func checkAccept(accept []string, c *clause, never func(Position, string, string)) {
+func (b *builder) checkAccept(e *entry, c *clause, never func(Position, string, string)) {
+	accept := e.route.Accept
 	if accept == nil {
 		return
 	}
@@ -162,27 +161,6 @@ func checkAccept(accept []string, c *clause, never func(Position, string, string
 		if k.kind == condAuthenticators && len(k.names) > 0 && !containsAny(accept, k.names) {
 			never(k.at, "the route accepts none of "+quoted(k.names...), "add one to accept, which is "+quoted(accept...))
 		}
-	}
-}
-
-// checkNames refuses names of people without who vouches for them: one issuer's eve is
-// not another's.
-func (b *builder) checkNames(c *clause) {
-	var names *condition
-	for i := range c.conditions {
-		switch k := &c.conditions[i]; k.kind {
-		case condAuthenticators, condRealms:
-			return
-		case condSubjects, condUsernames:
-			names = k
-		}
-	}
-	if names != nil {
-		b.add(Problem{
-			Kind: ProblemUnqualifiedName, At: names.at, Other: c.at,
-			Message: fmt.Sprintf("%s without authenticators or realms: a name belongs to who vouches for it", names.name()),
-			Remedy:  "add authenticators: [...] or realms: [...] to the requirement",
-		})
 	}
 }
 
