@@ -10,7 +10,8 @@ type builder struct {
 	table    *Table
 	problems []Problem
 
-	fresh string // a segment that no pattern has as a literal
+	conditions []condition // see compile
+	fresh      string      // a segment that no pattern has as a literal
 }
 
 func (b *builder) add(p Problem) { b.problems = append(b.problems, p) }

@@ -24,18 +24,20 @@ func (e *SyntaxError) Error() string {
 type ProblemKind uint8
 
 const (
-	ProblemInvalid     ProblemKind = iota // a route that is not one of public, allow and forbid
-	ProblemConflict                       // two patterns match a request and neither is narrower
-	ProblemDuplicate                      // two routes have one name
-	ProblemOpens                          // a broad route opens what a narrower path guards
-	ProblemShadowed                       // a pattern that other patterns leave nothing
-	ProblemNeverHolds                     // a requirement that contradicts itself
-	ProblemSelfOverlap                    // one route's patterns overlap and it uses {path.…}
-	ProblemUnknownName                    // opens: a route that does not exist
+	ProblemInvalid         ProblemKind = iota // a route that is not one of public, allow and forbid
+	ProblemConflict                           // two patterns match a request and neither is narrower
+	ProblemDuplicate                          // two routes have one name
+	ProblemOpens                              // a broad route opens what a narrower path guards
+	ProblemShadowed                           // a pattern that other patterns leave nothing
+	ProblemNeverHolds                         // a requirement that contradicts itself
+	ProblemSelfOverlap                        // one route's patterns overlap and it uses {path.…}
+	ProblemUnknownName                        // opens: a route that does not exist
+	ProblemUnqualifiedName                    // usernames or subjects without authenticators or realms
 )
 
 var problemNames = [...]string{
 	"invalid", "conflict", "duplicate", "opens", "shadowed", "never_holds", "self_overlap", "unknown_name",
+	"unqualified_name",
 }
 
 func (k ProblemKind) String() string {

@@ -71,75 +71,90 @@ type clause struct {
 
 // compile takes q apart, in the order of its fields. What asks nothing (an empty list,
 // a set without parts) becomes a condition that is never met: nothing vanishes.
-func compile(q *Requirement) clause {
-	c := clause{at: q.At}
-	add := func(k condition) { c.conditions = append(c.conditions, k) }
-	names := func(kind conditionKind, n *Names) {
-		if n != nil {
-			add(condition{kind: kind, at: n.At, names: n.Values})
-		}
+func (b *builder) compile(q *Requirement) clause {
+	if cap(b.conditions)-len(b.conditions) < conditionsPerRequirement {
+		b.conditions = make([]condition, 0, max(conditionsPerRequirement, min(len(b.table.entries), conditionsPerChunk)))
 	}
-	templates := func(kind conditionKind, t *Templates) {
-		if t != nil {
-			add(condition{kind: kind, at: t.At, templates: t.Values})
-		}
-	}
-	sets := func(s *Sets, anyKind, allKind, noneKind conditionKind) {
-		if s == nil {
-			return
-		}
-		if s.Any == nil && s.All == nil && s.None == nil {
-			add(condition{at: s.At})
-		}
-		if s.Any != nil {
-			add(condition{kind: anyKind, at: s.At, names: s.Any})
-		}
-		if s.All != nil {
-			add(condition{kind: allKind, at: s.At, names: s.All})
-		}
-		if s.None != nil {
-			add(condition{kind: noneKind, at: s.At, names: s.None})
-		}
-	}
+	start := len(b.conditions)
 	if q.Authenticated != nil {
-		add(condition{kind: condAuthenticated, at: q.Authenticated.At})
+		b.condition(condition{kind: condAuthenticated, at: q.Authenticated.At})
 	}
-	names(condAuthenticators, q.Authenticators)
-	names(condRealms, q.Realms)
-	templates(condSubjects, q.Subjects)
-	templates(condUsernames, q.Usernames)
-	templates(condTenant, q.Tenant)
-	templates(condReadableTenant, q.ReadableTenant)
-	templates(condOwner, q.Owner)
-	sets(q.Roles, condRolesAny, condRolesAll, condRolesNone)
+	b.names(condAuthenticators, q.Authenticators)
+	b.names(condRealms, q.Realms)
+	b.templates(condSubjects, q.Subjects)
+	b.templates(condUsernames, q.Usernames)
+	b.templates(condTenant, q.Tenant)
+	b.templates(condReadableTenant, q.ReadableTenant)
+	b.templates(condOwner, q.Owner)
+	b.sets(q.Roles, condRolesAny, condRolesAll, condRolesNone)
 	// There is no way to ask for the absence of a scope: a credential could be cut down
 	// to reach more.
-	sets(q.Scopes, condScopesAny, condScopesAll, condNothing)
+	b.sets(q.Scopes, condScopesAny, condScopesAll, condNothing)
 	for i := range q.Attributes {
-		a := &q.Attributes[i]
-		attribute := func(kind conditionKind, values []Template) {
-			add(condition{kind: kind, at: a.At, attribute: a.Name, templates: values})
-		}
-		if !a.Present && a.Any == nil && a.All == nil && a.None == nil {
-			attribute(condNothing, nil)
-		}
-		if a.Present {
-			attribute(condAttributePresent, nil)
-		}
-		if a.Any != nil {
-			attribute(condAttributeAny, a.Any)
-		}
-		if a.All != nil {
-			attribute(condAttributeAll, a.All)
-		}
-		if a.None != nil {
-			attribute(condAttributeNone, a.None)
-		}
+		b.attribute(&q.Attributes[i])
 	}
 	if q.When != nil {
-		add(condition{kind: condWhen, at: q.When.At, when: q.When.Condition})
+		b.condition(condition{kind: condWhen, at: q.When.At, when: q.When.Condition})
 	}
-	return c
+	return clause{at: q.At, conditions: b.conditions[start:len(b.conditions):len(b.conditions)]}
+}
+
+// Conditions are allocated many at a time; a requirement seldom has more than this.
+const (
+	conditionsPerRequirement = 16
+	conditionsPerChunk       = 1024
+)
+
+func (b *builder) condition(k condition) { b.conditions = append(b.conditions, k) }
+
+func (b *builder) names(kind conditionKind, n *Names) {
+	if n != nil {
+		b.condition(condition{kind: kind, at: n.At, names: n.Values})
+	}
+}
+
+func (b *builder) templates(kind conditionKind, t *Templates) {
+	if t != nil {
+		b.condition(condition{kind: kind, at: t.At, templates: t.Values})
+	}
+}
+
+func (b *builder) sets(s *Sets, anyKind, allKind, noneKind conditionKind) {
+	if s == nil {
+		return
+	}
+	if s.Any == nil && s.All == nil && s.None == nil {
+		b.condition(condition{at: s.At})
+	}
+	if s.Any != nil {
+		b.condition(condition{kind: anyKind, at: s.At, names: s.Any})
+	}
+	if s.All != nil {
+		b.condition(condition{kind: allKind, at: s.At, names: s.All})
+	}
+	if s.None != nil {
+		b.condition(condition{kind: noneKind, at: s.At, names: s.None})
+	}
+}
+
+func (b *builder) attribute(a *AttributeMatch) {
+	k := condition{at: a.At, attribute: a.Name}
+	if !a.Present && a.Any == nil && a.All == nil && a.None == nil {
+		b.condition(k)
+	}
+	if a.Present {
+		k.kind = condAttributePresent
+		b.condition(k)
+	}
+	for _, part := range []struct {
+		kind   conditionKind
+		values []Template
+	}{{condAttributeAny, a.Any}, {condAttributeAll, a.All}, {condAttributeNone, a.None}} {
+		if part.values != nil {
+			k.kind, k.templates = part.kind, part.values
+			b.condition(k)
+		}
+	}
 }
 
 // holds evaluates the clause up to the first condition that is not met.
@@ -420,7 +435,7 @@ func (k *condition) missing(s *scope) []string {
 	case condAttributeAny, condAttributeAll, condAttributeNone:
 		have = s.principal.Attributes[k.attribute].Values
 	}
-	values := k.names
+	values := slices.Clone(k.names)
 	for i := range k.templates {
 		if v, ok := s.eval(&k.templates[i]); ok {
 			values = append(values, v)

@@ -13,6 +13,7 @@ type Table struct {
 	enforced forest
 	shadows  forest // the patterns of shadow routes: what the table would have besides
 	names    map[string]*entry
+	tcp      *entry // nil: nothing but HTTP
 	tenancy  *Tenancy
 }
 
@@ -78,9 +79,13 @@ func NewTable(routes []*Route, tenancy *Tenancy) (*Table, []Problem) {
 		e := &t.entries[i]
 		*e = entry{route: r, table: t, clauses: make([]clause, len(r.Allow))}
 		for j := range r.Allow {
-			e.clauses[j] = compile(&r.Allow[j])
+			e.clauses[j] = b.compile(&r.Allow[j])
 		}
 		b.checkRoute(e)
+		if r.TCP {
+			t.tcp = e
+			continue
+		}
 		b.addName(e)
 		b.addPatterns(e)
 	}
@@ -96,13 +101,16 @@ func NewTable(routes []*Route, tenancy *Tenancy) (*Table, []Problem) {
 
 // Match finds the route that covers r: of the narrowest host that has one, the most
 // specific. If the request's context names a route, it is that one, provided that it
-// covers r too. Shadow routes are not there. Match allocates nothing.
+// covers r too. A Check without an HTTP part goes to the route for these. Shadow routes
+// are not there. Match allocates nothing.
 func (t *Table) Match(r *Request) Match {
 	switch {
 	case t == nil:
 		return Match{Reason: ReasonNoRoute}
-	case r.TCP:
+	case r.TCP && t.tcp == nil:
 		return Match{Reason: ReasonNotHTTP}
+	case r.TCP:
+		return Match{Route: t.tcp.route, entry: t.tcp}
 	}
 	if name, ok := r.ContextValue(RouteName); ok {
 		return t.matchNamed(name, r)
@@ -199,7 +207,7 @@ func (t *Table) Rows() []Row {
 	}
 	slices.SortStableFunc(rows, func(a, b Row) int { return compareRows(a.Pattern, b.Pattern) })
 	for i := range t.entries {
-		if r := t.entries[i].route; len(r.Patterns) == 0 {
+		if r := t.entries[i].route; len(r.Patterns) == 0 && !r.TCP {
 			rows = append(rows, Row{Route: r})
 		}
 	}
