@@ -26,6 +26,7 @@ type Config struct {
 
 	Set     *authn.Set
 	Tenancy *policy.Tenancy // nil without a tenancy block
+	Grants  *policy.Grants  // what is added to principals; may be nil
 
 	SelectHeader   string // by which callers select a tenant; lower case, "" for none
 	UsernameHeader string // by which some name a user; lower case, "" for none

@@ -16,8 +16,7 @@ type Record struct {
 	Snapshot *Snapshot // nil before the first configuration
 
 	Decision policy.Decision
-	Call     *Call           // as it came
-	Request  *policy.Request // in its canonical reading; of a malformed one only the method
+	Request  *policy.Request // as far as it could be read
 	Detail   error           // the cause, for operators; never holds a credential
 
 	Authenticator string // that answered, for good or bad; "" if none did

@@ -28,7 +28,7 @@ exits with 1 if there is one.`,
 			if output != "text" && output != "json" {
 				return outputError(output)
 			}
-			loaded, report := config.Load(args[0], p.env)
+			loaded, report := config.Load(args[0], p.env, nil)
 			refused := loaded == nil || strict && len(report.Warnings) > 0
 			if output == "json" {
 				encoder := json.NewEncoder(p.out)

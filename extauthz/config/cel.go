@@ -72,6 +72,7 @@ type compiled struct {
 	condition  *condition
 	expression *claimsExpression
 	attributes map[string]int // attributes of the principal that it names, and where: an offset
+	request    int            // where it refers to the request; -1: nowhere
 	bad        *expressionProblem
 }
 
@@ -114,6 +115,7 @@ func (e *expressions) condition(source string) *compiled {
 		return &compiled{
 			condition:  &condition{source: source, program: program, variables: e.variables},
 			attributes: namedAttributes(tree, source),
+			request:    requestReference(tree, source),
 		}
 	})
 }
@@ -266,6 +268,22 @@ func namedAttributes(tree *cel.Ast, source string) map[string]int {
 		}
 	}))
 	return found
+}
+
+// requestReference is where an expression first refers to the request; -1: nowhere.
+func requestReference(tree *cel.Ast, source string) int {
+	first := -1
+	native := tree.NativeRep()
+	ast.PostOrderVisit(native.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if first < 0 && e.Kind() == ast.IdentKind && strings.HasPrefix(e.AsIdent(), "request") {
+			start := native.SourceInfo().GetStartLocation(e.ID())
+			first = lineOffset(source, start.Line(), start.Column())
+			if whole := strings.LastIndex(source[:min(len(source), first+len("request."))], "request"); whole >= 0 {
+				first = whole
+			}
+		}
+	}))
+	return first
 }
 
 // condition is a compiled `when`.

@@ -36,7 +36,7 @@ func FuzzConfig(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		loaded, report := Load(path, env)
+		loaded, report := Load(path, env, nil)
 		if (loaded == nil) != (len(report.Errors) > 0) {
 			t.Fatalf("loaded %v with errors %v", loaded, report.Errors)
 		}
@@ -46,7 +46,7 @@ func FuzzConfig(f *testing.F) {
 			}
 			_ = p.String()
 		}
-		if _, again := Load(path, env); again.String() != report.String() {
+		if _, again := Load(path, env, nil); again.String() != report.String() {
 			t.Errorf("loading twice differs: %s\n%s", report, again)
 		}
 	})

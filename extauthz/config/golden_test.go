@@ -81,7 +81,7 @@ func loadArchive(t *testing.T, archive *txtar.Archive) string {
 		}
 	}
 	lookup := func(name string) (string, bool) { value, ok := env[name]; return value, ok }
-	_, report := Load(filepath.Join(dir, "config.yaml"), lookup)
+	_, report := Load(filepath.Join(dir, "config.yaml"), lookup, nil)
 	text := strings.ReplaceAll(report.String(), dir+string(filepath.Separator), "")
 	if text == "" {
 		return "loads\n"
