@@ -23,13 +23,12 @@ func (b *builder) checkRoute(e *entry) {
 		})
 	}
 	for i := range e.clauses {
-		b.checkClause(e.route.Accept, &e.clauses[i])
+		b.checkClause(&e.clauses[i])
 	}
 }
 
-// checkClause reports the contradictions of a requirement. accept are the authenticators
-// that are consulted; nil: all.
-func (b *builder) checkClause(accept []string, c *clause) {
+// checkClause reports the contradictions of a requirement.
+func (b *builder) checkClause(c *clause) {
 	never := func(at Position, why, remedy string) {
 		b.add(Problem{Kind: ProblemNeverHolds, At: at, Other: c.at, Message: "this requirement can never hold: " + why, Remedy: remedy})
 	}
@@ -49,8 +48,6 @@ func (b *builder) checkClause(accept []string, c *clause) {
 	}
 	b.checkSets(c, never)
 	b.checkTenants(c, never)
-	checkAccept(accept, c, never)
-	b.checkNames(c)
 }
 
 // isEmpty reports whether a condition on values has none.
@@ -150,40 +147,6 @@ func (b *builder) checkTenants(c *clause, never func(Position, string, string)) 
 		}
 	}
 	never(exact.at, fmt.Sprintf("tenant %s cannot read %s", quoted(have...), quoted(want...)), "remove one of tenant and readable_tenant")
-}
-
-// checkAccept finds requirements on authenticators that the route does not consult.
-func checkAccept(accept []string, c *clause, never func(Position, string, string)) {
-	if accept == nil {
-		return
-	}
-	for i := range c.conditions {
-		k := &c.conditions[i]
-		if k.kind == condAuthenticators && len(k.names) > 0 && !containsAny(accept, k.names) {
-			never(k.at, "the route accepts none of "+quoted(k.names...), "add one to accept, which is "+quoted(accept...))
-		}
-	}
-}
-
-// checkNames refuses names of people without who vouches for them: one issuer's eve is
-// not another's.
-func (b *builder) checkNames(c *clause) {
-	var names *condition
-	for i := range c.conditions {
-		switch k := &c.conditions[i]; k.kind {
-		case condAuthenticators, condRealms:
-			return
-		case condSubjects, condUsernames:
-			names = k
-		}
-	}
-	if names != nil {
-		b.add(Problem{
-			Kind: ProblemUnqualifiedName, At: names.at, Other: c.at,
-			Message: fmt.Sprintf("%s without authenticators or realms: a name belongs to who vouches for it", names.name()),
-			Remedy:  "add authenticators: [...] or realms: [...] to the requirement",
-		})
-	}
 }
 
 // usesPath reports whether the meaning of e depends on which of its patterns matches.

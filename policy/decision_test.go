@@ -362,8 +362,12 @@ func TestSemantics26ExactlyOneWay(t *testing.T) {
 
 func TestOwner(t *testing.T) {
 	q := Requirement{Owner: templatesOf(t, "{context.owner}")}
-	trusted := func(username string) *Principal { return orchestrate.Resolve(Principal{Tenant: "*", Username: username}, true) }
-	claimed := func(username string) *Principal { return orchestrate.Resolve(Principal{Tenant: "a", Username: username}, false) }
+	trusted := func(username string) *Principal {
+		return orchestrate.Resolve(Principal{Tenant: "*", Username: username}, true)
+	}
+	claimed := func(username string) *Principal {
+		return orchestrate.Resolve(Principal{Tenant: "a", Username: username}, false)
+	}
 	for _, tt := range []struct {
 		name  string
 		p     *Principal

@@ -33,7 +33,7 @@ func NewGrants(list []Grant, tenancy *Tenancy) (*Grants, []Problem) {
 		c := compiledGrant{Grant: &list[i], clauses: make([]clause, len(list[i].When))}
 		for j := range list[i].When {
 			c.clauses[j] = b.compile(&list[i].When[j])
-			b.checkClause(nil, &c.clauses[j])
+			b.checkClause(&c.clauses[j])
 		}
 		g.grants[i] = c
 	}

@@ -40,31 +40,3 @@ func TestSemantics6GrantsApplyOnce(t *testing.T) {
 		t.Error("no grants change the principal")
 	}
 }
-
-func TestSemantics6NamesBelongToAnIssuer(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		q     Requirement
-		loads bool
-	}{
-		{"a username alone", Requirement{Usernames: templatesOf(t, "eve")}, false},
-		{"a subject alone", Requirement{Subjects: templatesOf(t, "s-1")}, false},
-		{"a username and roles", Requirement{Usernames: templatesOf(t, "eve"), Roles: &Sets{Any: []string{"r"}}}, false},
-		{"a username of an authenticator", Requirement{Usernames: templatesOf(t, "eve"), Authenticators: &Names{Values: []string{"corp"}}}, true},
-		{"a subject of a realm", Requirement{Subjects: templatesOf(t, "s-1"), Realms: &Names{Values: []string{"r"}}}, true},
-		{"a role needs none", Requirement{Roles: &Sets{Any: []string{"r"}}}, true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			table, problems := NewTable([]*Route{{Patterns: patternsOf(t, line(1), "/"), Allow: []Requirement{tt.q}}}, nil)
-			grants, more := NewGrants([]Grant{{When: []Requirement{tt.q}, Roles: []string{"x"}}}, nil)
-			if (table != nil) != tt.loads || (grants != nil) != tt.loads {
-				t.Errorf("loads %v and %v, want %v: %v %v", table != nil, grants != nil, tt.loads, problems, more)
-			}
-			for _, p := range append(problems, more...) {
-				if p.Kind != ProblemUnqualifiedName {
-					t.Errorf("problem %v, want %v", p.Kind, ProblemUnqualifiedName)
-				}
-			}
-		})
-	}
-}

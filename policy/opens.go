@@ -134,9 +134,15 @@ func pathLengths(p *Pattern, longest int) []int {
 }
 
 func (b *builder) addOpens(p, guard tablePattern, r Request) {
-	others := "methods"
-	if guard.matchesMethod(r.Method) {
+	others, request := "methods", requestText(r)
+	switch methods, hosts := guard.matchesMethod(r.Method), guard.matchesHost(r.Host); {
+	case methods: // a guard for any host loses to a route for this one
 		others = "hosts"
+	case !hosts:
+		others = "methods and hosts"
+	}
+	if r.Host == "" && guard.host != "" {
+		request += " on another host"
 	}
 	where := "its match"
 	if guard.At.Line > 0 {
@@ -153,7 +159,7 @@ func (b *builder) addOpens(p, guard tablePattern, r Request) {
 	b.add(Problem{
 		Kind: ProblemOpens, At: p.At, Other: guard.At, Witness: r,
 		Message: fmt.Sprintf("%s falls to %q (%s) although %q%s guards the path",
-			requestText(r), p.text, joinPlace(p.At, p.entry.openness().String()), guard.text, parenthesis(guard.At)),
+			request, p.text, joinPlace(p.At, p.entry.openness().String()), guard.text, parenthesis(guard.At)),
 		Remedy: fmt.Sprintf("add the other %s to %s, or a route {match: [%q], forbid: true}", others, where, closing.print(method)),
 	})
 }

@@ -37,7 +37,6 @@ const (
 
 var problemNames = [...]string{
 	"invalid", "conflict", "duplicate", "opens", "shadowed", "never_holds", "self_overlap", "unknown_name",
-	"unqualified_name",
 }
 
 func (k ProblemKind) String() string {
