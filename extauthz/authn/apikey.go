@@ -114,8 +114,11 @@ func (a *APIKey) Authenticate(ctx context.Context, in *Input) Result {
 	if key, ok := a.keys[hash]; ok && subtle.ConstantTimeCompare(key.hash[:], hash[:]) == 1 {
 		return Result{Identity: key.identity}
 	}
-	if a.store == nil || in.Local {
+	switch {
+	case a.store == nil:
 		return Refuse(policy.ReasonKeyUnknown, nil)
+	case in.Local:
+		return Refuse(policy.ReasonStoreUnavailable, errLocal)
 	}
 	p, reason, err := a.store.LookupKey(ctx, in.Value, in.Now)
 	switch {

@@ -84,8 +84,8 @@ func TestAPIKey(t *testing.T) {
 
 	t.Run("the store is not asked where no I/O is wanted", func(t *testing.T) {
 		for _, key := range []string{"stored", "down"} {
-			if got := a.Authenticate(t.Context(), &Input{Value: key, Now: testNow, Local: true}); got.Reason != policy.ReasonKeyUnknown {
-				t.Errorf("Authenticate(%q) = %v, want %v", key, got.Reason, policy.ReasonKeyUnknown)
+			if got := a.Authenticate(t.Context(), &Input{Value: key, Now: testNow, Local: true}); got.Reason != policy.ReasonStoreUnavailable {
+				t.Errorf("Authenticate(%q) = %v, want %v", key, got.Reason, policy.ReasonStoreUnavailable)
 			}
 		}
 	})

@@ -35,6 +35,11 @@ type Input struct {
 	// answered with what is at hand (public routes).
 	Local bool
 
+	// What signatures cover besides the request's headers: the request line as it was
+	// received. Without them signatures over these parts do not verify.
+	Authority string // host, with its port if any
+	Target    string // path and query
+
 	Body        []byte // as far as Envoy sent it
 	BodyPartial bool   // Envoy sent a part of it
 }

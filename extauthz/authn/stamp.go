@@ -28,3 +28,12 @@ func (s *Stamp) Principal(p policy.Principal) *policy.Principal {
 	}
 	return &p
 }
+
+// over puts the stamp on a principal that another authenticator verified: its name,
+// its realm. What its tenant may be was decided there.
+func (s *Stamp) over(p *policy.Principal) *policy.Principal {
+	own := *p
+	own.Authenticator, own.Realm = s.Authenticator, s.Realm
+	own.Unscoped = own.Unscoped || s.Unscoped
+	return &own
+}

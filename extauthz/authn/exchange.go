@@ -1,0 +1,81 @@
+package authn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-authz/gatehouse/policy"
+)
+
+const (
+	// exchangeSkew is how long before its expiry an access token is exchanged anew, so
+	// that the upstream does not see it expire; for short-lived ones half of their life.
+	exchangeSkew = 30 * time.Second
+
+	// exchangedFor bounds how long an exchange counts: a credential that was revoked at
+	// its provider is noticed after at most this long.
+	exchangedFor = 5 * time.Minute
+)
+
+const bearerPrefix = "Bearer "
+
+// An exchanger turns credentials into access tokens, which a [JWT] verifies.
+type exchanger struct {
+	*provider
+	endpoints *endpoints
+	verifier  *JWT
+	stamp     Stamp
+}
+
+// remembered gives the identity of an exchange that still holds. Its access token is
+// looked at again, which is cheap: its key may have been withdrawn since.
+func (x *exchanger) remembered(ctx context.Context, key CacheKey, in *Input) (Result, bool) {
+	result, ok := x.known(key, in.Now)
+	if !ok || result.Identity == nil {
+		return result, ok
+	}
+	again := *in
+	again.Value = strings.TrimPrefix(result.Identity.Upstream, bearerPrefix)
+	if verified := x.verifier.Authenticate(ctx, &again); verified.Identity == nil {
+		x.good.Delete(key)
+		return Result{}, false
+	}
+	return result, true
+}
+
+// obtain sends a token request and verifies what comes back. The error codes in blame
+// refuse the credential.
+func (x *exchanger) obtain(ctx context.Context, request *http.Request, in Input, blame ...string) verdict {
+	got, err := x.endpoints.exchange(request, in.Now, blame)
+	switch {
+	case errors.Is(err, errRefused):
+		return refused(policy.ReasonExchangeRefused, err)
+	case err != nil:
+		return unavailable(err)
+	}
+	in.Value, in.Local = got.token, false
+	verified := x.verifier.Authenticate(ctx, &in)
+	if verified.Identity == nil {
+		if verified.Detail != nil {
+			verified.Detail = fmt.Errorf("verifying the exchanged token: %w", verified.Detail)
+		}
+		return verdict{Result: verified}
+	}
+	principal := x.stamp.over(verified.Identity.Principal)
+	expires := principal.Expires
+	if expires.IsZero() || !got.expires.IsZero() && got.expires.Before(expires) {
+		expires = got.expires
+	}
+	until := in.Now.Add(exchangedFor)
+	if !expires.IsZero() {
+		lifetime := expires.Sub(in.Now)
+		if last := expires.Add(-min(exchangeSkew, lifetime/2)); last.Before(until) {
+			until = last
+		}
+	}
+	return verdict{Result: Result{Identity: &Identity{Principal: principal, Upstream: bearerPrefix + got.token}}, until: until}
+}

@@ -1,0 +1,153 @@
+package authn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-authz/gatehouse/policy"
+)
+
+// KeyClaimOptions are the settings of a [KeyClaim].
+type KeyClaimOptions struct {
+	JWT      JWTOptions    // Map makes the principal of tokens that carry no key
+	Claim    string        // of the key; empty, or of another type than text, it counts as absent
+	Keys     Authenticator // that knows the keys
+	FallBack bool          // a key that is not good leaves the token's own principal; else it refuses
+}
+
+// KeyClaim verifies JWTs that may carry an API key in a claim. With a good key, the
+// key is who calls, and the token is only its envelope: what the token lacks for a
+// principal of its own does not matter then.
+type KeyClaim struct {
+	options KeyClaimOptions
+	token   *JWT
+	carried *Cache[*carriedKey]
+}
+
+// carriedKey is what a verified token says.
+type carriedKey struct {
+	key      Secret // empty: none
+	own      Result // of the token without the key
+	expires  time.Time
+	combined atomic.Pointer[combinedKey]
+}
+
+// combinedKey is a key's principal, which does not outlive the token.
+type combinedKey struct{ key, identity *Identity }
+
+// NewKeyClaim checks options. The token's keys are the caller's to start;
+// [KeyClaim.Token] gives what is to be closed.
+func NewKeyClaim(options KeyClaimOptions) (*KeyClaim, error) {
+	switch {
+	case options.Claim == "":
+		return nil, errors.New("the claim has no name")
+	case options.Keys == nil:
+		return nil, errors.New("an authenticator that knows the keys is needed")
+	case options.JWT.Map == nil:
+		return nil, errors.New("a mapping is needed")
+	}
+	own := options.JWT
+	own.Map = func(Claims) (*policy.Principal, policy.Reason, error) { return &policy.Principal{}, policy.ReasonNone, nil }
+	token, err := NewJWT(own)
+	if err != nil {
+		return nil, err
+	}
+	return &KeyClaim{options: options, token: token, carried: NewCache[*carriedKey](token.options.CacheEntries)}, nil
+}
+
+// Token is the verifier of the tokens. The principals that it makes are nobody.
+func (k *KeyClaim) Token() *JWT { return k.token }
+
+// Takes is that of the tokens.
+func (k *KeyClaim) Takes(p Peek) bool { return k.token.Takes(p) }
+
+// CacheKey is that of the tokens.
+func (k *KeyClaim) CacheKey(token string) CacheKey { return k.token.CacheKey(token) }
+
+// Cached gives what a token that was verified says of itself, and no identity: the
+// key is looked at each time.
+func (k *KeyClaim) Cached(key CacheKey, now time.Time) (*Identity, Peek, bool) {
+	_, peek, ok := k.token.Cached(key, now)
+	return nil, peek, ok
+}
+
+// Authenticate implements [Authenticator]. An outage of the key store is an outage,
+// whatever FallBack says.
+func (k *KeyClaim) Authenticate(ctx context.Context, in *Input) Result {
+	verified := k.token.Authenticate(ctx, in)
+	if verified.Identity == nil {
+		return verified
+	}
+	carried, err := k.read(in, verified.Identity.Principal)
+	if err != nil {
+		return Refuse(policy.ReasonInternal, err)
+	}
+	if carried.key.Empty() {
+		return carried.own
+	}
+	token, scheme := in.Value, in.Scheme
+	in.Value, in.Scheme = carried.key.Reveal(), ""
+	result := k.options.Keys.Authenticate(ctx, in)
+	in.Value, in.Scheme = token, scheme
+	switch {
+	case result.Identity != nil:
+		return Result{Identity: carried.combine(result.Identity)}
+	case result.Reason.Outcome() == policy.Unauthenticated && k.options.FallBack:
+		own := carried.own
+		if own.Identity != nil {
+			own.Detail = fmt.Errorf("the key in claim %q is not good (%v): the token itself counts", k.options.Claim, result.Reason)
+		}
+		return own
+	}
+	return result
+}
+
+// read gives what a verified token says.
+func (k *KeyClaim) read(in *Input, verified *policy.Principal) (*carriedKey, error) {
+	cacheKey := k.token.CacheKey(in.Value)
+	if carried, ok := k.carried.Get(cacheKey, in.Now); ok {
+		return carried, nil
+	}
+	token, _, err := parseJWS(in.Value, k.token.options.MaxTokenBytes)
+	if err != nil {
+		return nil, fmt.Errorf("reading a verified token: %w", err)
+	}
+	carried := &carriedKey{expires: verified.Expires}
+	if key, _ := token.claims[k.options.Claim].(string); key != "" {
+		carried.key = NewSecret(key)
+	}
+	principal, reason, err := k.options.JWT.Map(token.claims)
+	switch {
+	case err != nil || principal == nil:
+		carried.own = sound(Refuse(reason, err))
+	default:
+		complete := *principal
+		complete.Issuer, complete.TokenID, complete.Expires = verified.Issuer, verified.TokenID, verified.Expires
+		carried.own = Result{Identity: &Identity{Principal: &complete}}
+	}
+	until := in.Now.Add(noExpiry)
+	if !verified.Expires.IsZero() {
+		until = verified.Expires.Add(k.token.options.Leeway)
+	}
+	k.carried.Put(cacheKey, carried, until, in.Now)
+	return carried, nil
+}
+
+// combine gives the identity of a key that came in this token.
+func (c *carriedKey) combine(key *Identity) *Identity {
+	expires := key.Principal.Expires
+	if c.expires.IsZero() || !expires.IsZero() && expires.Before(c.expires) {
+		return key
+	}
+	if last := c.combined.Load(); last != nil && last.key == key {
+		return last.identity
+	}
+	p := *key.Principal
+	p.Expires = c.expires
+	combined := &combinedKey{key: key, identity: &Identity{Principal: &p}}
+	c.combined.Store(combined)
+	return combined.identity
+}
