@@ -16,7 +16,8 @@ type Record struct {
 	Snapshot *Snapshot // nil before the first configuration
 
 	Decision policy.Decision
-	Request  *policy.Request // as far as it could be read
+	Call     *Call           // as it came
+	Request  *policy.Request // in its canonical reading; of a malformed one only the method
 	Detail   error           // the cause, for operators; never holds a credential
 
 	Authenticator string // that answered, for good or bad; "" if none did

@@ -28,7 +28,11 @@ func snapshot(hash string, names ...string) *extauthz.Snapshot {
 			Policy: &policy.Route{Name: name, Index: i, Shadow: strings.HasPrefix(name, "shadow")}, Forward: config.Forward,
 		})
 	}
-	return extauthz.NewSnapshot(config)
+	s, err := extauthz.NewSnapshot(config)
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
 func record(s *extauthz.Snapshot, route int, reason policy.Reason) *extauthz.Record {

@@ -1,0 +1,90 @@
+package extauthz
+
+import (
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // registers the codec that encoding.GetCodecV2 gives
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+)
+
+// A check is one Check call: the exchange, the message that came and the one that
+// goes. It is used again for later calls.
+type check struct {
+	exchange
+	message []byte // as it came; the call's texts point into it, and it is never used again
+	decoder wireDecoder
+
+	reply   []byte // what goes
+	scratch []byte
+}
+
+// maxReused is the size of reply buffers beyond which they are not kept.
+const maxReused = 64 << 10
+
+// reset makes c ready for the next call, with the memory of the last.
+func (c *check) reset() {
+	also := c.answer.also[:0]
+	headers := c.answer.headers[:0]
+	c.exchange = exchange{}
+	c.answer.also, c.answer.headers = also, headers
+	c.message = nil
+	c.decoder.reset()
+	if cap(c.reply) > maxReused || cap(c.scratch) > maxReused {
+		c.reply, c.scratch = nil, nil
+	}
+	c.reply, c.scratch = c.reply[:0], c.scratch[:0]
+}
+
+// decode reads the message.
+func (c *check) decode(plain bool) {
+	if plain {
+		c.call = *DecodeCheck(c.message)
+		return
+	}
+	c.decoder.decode(c.message, &c.call)
+}
+
+// encode writes the reply.
+func (c *check) encode(plain bool) {
+	if plain {
+		reply, err := proto.Marshal(CheckResponse(&c.answer))
+		if err != nil {
+			panic(err) // answered like every fault of ours
+		}
+		c.reply = reply
+		return
+	}
+	c.reply, c.scratch = appendCheckResponse(c.reply[:0], c.scratch, &c.answer)
+}
+
+// A checkCodec reads and writes Check messages itself, and has the generated code do
+// all others. It never fails on a Check: Envoy would take an RPC error as permission
+// under failure_mode_allow, so that what cannot be decoded is left to the gate.
+type checkCodec struct {
+	encoding.CodecV2
+	release func(*check)
+}
+
+func (c checkCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	check, ok := v.(*check)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	// One copy per call: what the call's texts point to must outlive the call, because
+	// authenticators may go on with a credential after its caller has given up.
+	check.message = make([]byte, data.Len())
+	data.CopyTo(check.message)
+	return nil
+}
+
+func (c checkCodec) Marshal(v any) (mem.BufferSlice, error) {
+	check, ok := v.(*check)
+	if !ok {
+		return c.CodecV2.Marshal(v)
+	}
+	pool := mem.DefaultBufferPool()
+	buffer := pool.Get(len(check.reply))
+	copy(*buffer, check.reply)
+	c.release(check)
+	return mem.BufferSlice{mem.NewBuffer(buffer, pool)}, nil
+}
