@@ -195,7 +195,8 @@ type Row struct {
 }
 
 // Rows lists the table as the matcher sees it, the most specific first: exact hosts,
-// wildcard hosts from the longest, any host; then by path. What is reachable by name
+// wildcard hosts from the longest, any host; then by path. The first row that covers a
+// request decides it (shadow routes aside). What is reachable by name
 // only comes last.
 func (t *Table) Rows() []Row {
 	if t == nil {
