@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -55,8 +56,12 @@ func parseKeySet(body []byte, allowed []algorithm) (*keySnapshot, error) {
 		only:   make(map[string]*verificationKey),
 		known:  make(map[string]error),
 	}
+	families := make(map[[sha256.Size]byte]keyFamily)
 	for i, element := range elements {
 		published, err := parseJWK(element, allowed)
+		if err == nil {
+			err = published.claim(families)
+		}
 		if err != nil {
 			set.refuse(fmt.Sprintf("key %d: %v", i+1, err))
 			if _, known := set.known[published.keyID]; published.hasKeyID && !known {
@@ -71,6 +76,18 @@ func parseKeySet(body []byte, allowed []algorithm) (*keySnapshot, error) {
 		return nil, fmt.Errorf("none of its %d keys can be used%s", len(elements), set.firstRefusal())
 	}
 	return set, nil
+}
+
+// claim notes the family that the key is put to, and fails if the same key, under
+// whatever name, was put to another before.
+func (p *publishedKey) claim(families map[[sha256.Size]byte]keyFamily) error {
+	first := p.bindings[0]
+	family := first.algorithm.family
+	if taken, ok := families[first.material]; ok && taken != family {
+		return errors.New("the same key is published for another family of algorithms as well")
+	}
+	families[first.material] = family
+	return nil
 }
 
 func (s *keySnapshot) refuse(why string) { s.refused = append(s.refused, why) }
@@ -106,7 +123,7 @@ func (s *keySnapshot) add(published publishedKey, n int) {
 
 // count drops the ambiguous names and fills in what follows from the rest.
 func (s *keySnapshot) count() {
-	materials := make(map[[32]byte]bool)
+	materials := make(map[[sha256.Size]byte]bool)
 	for name, key := range s.byName {
 		if key == nil {
 			delete(s.byName, name)
