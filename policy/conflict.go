@@ -20,14 +20,15 @@ const walkBudget = 256
 // not entered.
 type conflictSearch struct {
 	*builder
-	forest   *forest
-	members  []int32                  // numbers of the patterns in forest
-	across   bool                     // only between shadow routes and others, as warnings
-	literals map[literalPlace][]int32 // by tree, depth and text, made when it is needed
-	vague    map[depthPlace][]int32   // patterns that at this depth have no literal
-	told     map[[2]int32]bool
-	reported map[conflictPair]bool
-	count    int
+	forest     *forest
+	members    []int32                  // numbers of the patterns in forest
+	across     bool                     // only between shadow routes and others, as warnings
+	walkBudget int                      // nodes; see the constant
+	literals   map[literalPlace][]int32 // by tree, depth and text, made when it is needed
+	vague      map[depthPlace][]int32   // patterns that at this depth have no literal
+	told       map[[2]int32]bool
+	reported   map[conflictPair]bool
+	count      int
 
 	// Of the pattern that is walked.
 	pattern  *Pattern
@@ -70,23 +71,23 @@ func (b *builder) checkConflicts() {
 			enforced = append(enforced, id)
 		}
 	}
-	b.searchConflicts(&b.table.enforced, enforced, false)
+	b.searchConflicts(&b.table.enforced, enforced, false, walkBudget)
 	if len(shadow) == 0 {
 		return
 	}
-	b.searchConflicts(&b.table.shadows, shadow, false)
+	b.searchConflicts(&b.table.shadows, shadow, false, walkBudget)
 	// A shadow pattern that equals an enforced one is its successor and takes no place.
 	all := slices.Concat(enforced, shadow)
 	var both forest
 	for _, id := range all {
 		both.insert(b.table.patterns[id-1].Pattern, id)
 	}
-	b.searchConflicts(&both, all, true)
+	b.searchConflicts(&both, all, true, walkBudget)
 }
 
-func (b *builder) searchConflicts(f *forest, members []int32, across bool) {
+func (b *builder) searchConflicts(f *forest, members []int32, across bool, budget int) {
 	s := conflictSearch{
-		builder: b, forest: f, members: members, across: across,
+		builder: b, forest: f, members: members, across: across, walkBudget: budget,
 		told: make(map[[2]int32]bool), reported: make(map[conflictPair]bool),
 	}
 	for _, id := range members {
@@ -121,7 +122,7 @@ func (s *conflictSearch) searchTree(root *node, narrowerMethod bool) {
 	if root == nil {
 		return
 	}
-	s.visits, s.budget = 0, walkBudget
+	s.visits, s.budget = 0, s.walkBudget
 	s.walk(root, 0, narrowerMethod, false)
 	if s.visits <= s.budget {
 		return

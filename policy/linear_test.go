@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -305,4 +306,36 @@ func checkConflicts(t interface {
 			}
 		}
 	}
+}
+
+// The walk and the candidates of the index find the same conflicts.
+func TestConflictsWithAndWithoutIndex(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		data := rapid.SliceOfN(rapid.Byte(), 0, 80).Draw(r, "table")
+		find := func(budget int) string {
+			b := builder{table: &Table{}}
+			var members []int32
+			for rest := data; len(rest) > 0; {
+				var text string
+				text, rest = patternText(rest, true)
+				list, err := ParsePattern(text)
+				if err != nil {
+					r.Fatalf("ParsePattern(%q): %v", text, err)
+				}
+				id := int32(len(b.table.patterns) + 1)
+				if b.table.enforced.insert(&list[0], id) != 0 {
+					continue
+				}
+				list[0].At = line(int(id))
+				b.table.patterns = append(b.table.patterns, tablePattern{&list[0], &entry{route: &Route{}}})
+				members = append(members, id)
+			}
+			b.searchConflicts(&b.table.enforced, members, false, budget)
+			sortProblems(b.problems)
+			return fmt.Sprint(b.problems)
+		}
+		if walked, indexed := find(math.MaxInt), find(0); walked != indexed {
+			r.Fatalf("walk finds %s\nindex finds %s", walked, indexed)
+		}
+	})
 }

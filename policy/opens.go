@@ -37,6 +37,9 @@ func (e *entry) openness() openness {
 	return guarded
 }
 
+// maxOpens is how many openings are told, as of conflicts.
+const maxOpens = 1000
+
 // checkOpens finds requests that an open route decides although, with host and method
 // left aside, a narrower path is guarded: `POST /admin/x` under a public `/` beside a
 // guarded `GET /admin/`. Hosts that have no name in common are separate sites and do
@@ -75,7 +78,7 @@ func (b *builder) checkOpens() {
 				return
 			}
 			key := pair{p.entry, guard.entry, guard.print("")}
-			if told[key] {
+			if told[key] || len(told) >= maxOpens {
 				return
 			}
 			if r, ok := b.fallsThrough(p, guard, id, unnamed, deepest+1); ok {
