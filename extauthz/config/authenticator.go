@@ -47,7 +47,7 @@ func (p *part) seal() {
 }
 
 func (b *builder) buildAuthenticators() {
-	first := map[string]*configv1.Authenticator{}
+	before, first := len(b.errors), map[string]*configv1.Authenticator{}
 	for _, a := range b.config.GetAuthenticators() {
 		if other := first[a.GetName()]; other != nil && a.GetName() != "" {
 			b.errorf(b.pos.field(a, "name"), "give it another name", "two authenticators are called %s (first in line %d)", quote(a.GetName()), b.pos.field(other, "name").Line)
@@ -58,7 +58,9 @@ func (b *builder) buildAuthenticators() {
 	for _, p := range b.parts {
 		b.buildInstance(p)
 	}
-	b.buildSet()
+	if len(b.errors) == before {
+		b.buildSet()
+	}
 }
 
 // newPart reads what all kinds have in common.

@@ -88,6 +88,9 @@ func (b *builder) syntax(m proto.Message, name string, key any, err error) {
 	offset, message, remedy := 0, err.Error(), ""
 	if bad, ok := err.(*policy.SyntaxError); ok {
 		offset, message, remedy = bad.Offset, bad.Message, bad.Remedy
+		if remedy == "allowed are " { // nothing is
+			remedy = "write the value itself"
+		}
 	}
 	b.errorf(b.pos.inside(node, offset), remedy, "%s", message)
 }
@@ -138,7 +141,7 @@ func (b *builder) buildTenancy() {
 	}
 }
 
-// list of problems of the table, as ours.
+// adopt takes over what the table or the grants found.
 func (b *builder) adopt(problems []policy.Problem) {
 	for _, p := range problems {
 		message := p.Message

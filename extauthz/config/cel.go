@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -190,7 +191,8 @@ func undeclared(env *cel.Env, source, name string, offset int) *expressionProble
 	}
 	slices.Sort(names)
 	remedy := "the variables are " + strings.Join(names, ", ")
-	if near := closest(name, names); near != "" {
+	root, _, _ := strings.Cut(name, ".")
+	if near := cmp.Or(closest(name, names), closest(root, names)); near != "" {
 		remedy = "did you mean " + quote(near) + "?"
 	}
 	return &expressionProblem{offset, "expressions have no variable " + quote(name), remedy}

@@ -23,7 +23,7 @@ type setting struct {
 // requirement translates one requirement. What it reports, it leaves out.
 func (b *builder) requirement(m *configv1.Requirement, in setting) policy.Requirement {
 	r := policy.Requirement{At: b.pos.of(m)}
-	conditions := 0
+	before, conditions := len(b.errors), 0
 	if m.Authenticated != nil {
 		conditions++
 		r.Authenticated = &policy.Flag{At: b.pos.field(m, "authenticated")}
@@ -70,6 +70,9 @@ func (b *builder) requirement(m *configv1.Requirement, in setting) policy.Requir
 	if conditions == 0 && !b.isTainted(m) {
 		b.errorf(b.pos.of(m), `give a condition, or "authenticated: true" for any verified caller`, "a requirement of %s has no condition", in.what)
 	}
+	if len(b.consulted(m, in)) == 0 && len(b.errors) == before && b.facts.complete && !b.isTainted(m) {
+		b.errorf(r.At, "name authenticators and realms that go together", "this requirement of %s can never hold: no authenticator that is consulted can meet it", in.what)
+	}
 	return r
 }
 
@@ -85,26 +88,17 @@ func (b *builder) names(m *configv1.Requirement, one string, value *string, many
 	}
 	*conditions++
 	t := &policy.Templates{}
-	variable := false
 	if value != nil {
 		t.At = b.pos.field(m, one)
-		template := b.template(m, one, nil, *value, in)
-		variable = template.Uses(in.refs)
-		t.Values = append(t.Values, template)
+		t.Values = append(t.Values, b.template(m, one, nil, *value, in))
 	} else {
 		t.At = b.pos.field(m, many)
 		for i, value := range values {
 			t.Values = append(t.Values, b.template(m, many, i, value, in))
 		}
 	}
-	if len(m.GetAuthenticators())+len(m.GetRealms()) > 0 || b.isTainted(m) {
-		return t
-	}
-	switch consulted := b.consulted(m, in); {
-	case !variable:
+	if len(m.GetAuthenticators())+len(m.GetRealms()) == 0 && !b.isTainted(m) {
 		b.errorf(t.At, "add authenticators: [...] or realms: [...]", "%s does not say whose names it means, and another issuer may know the same name", in.what)
-	case len(consulted) > 1:
-		b.warnf(t.At, "add authenticators: [...] or realms: [...]", "%s compares a name whoever vouches for it: %s may all know the same name", in.what, list(consulted))
 	}
 	return t
 }

@@ -58,7 +58,9 @@ func meant(name string, names []string) string {
 	}
 	switch {
 	case len(names) == 0:
-		return "there is none"
+		return "it has none"
+	case len(names) == 1:
+		return "there is only " + quote(names[0])
 	case len(names) <= 12:
 		return "known are " + list(names)
 	}

@@ -110,8 +110,10 @@ func describe(v *protovalidate.Violation, at place) (message, remedy string) {
 		return "list " + quote(at.name) + " is empty", "give it an item"
 	case "string.pattern":
 		return fmt.Sprintf("%s is %s, which is not of its form", subject, quote(at.text)), patternRemedy(v.RuleValue.String())
-	case "from.one", "from.scheme", "mapping.one":
-		return v.Proto.GetMessage(), "see the reference"
+	case "from.one", "from.scheme":
+		return v.Proto.GetMessage(), "write {header: authorization, scheme: Bearer}, {cookie: NAME} or {query: NAME}"
+	case "mapping.one":
+		return v.Proto.GetMessage(), "for example {claim: NAME}"
 	}
 	return fmt.Sprintf("%s is %s: %s", subject, quote(at.text), bounds(v)), "choose a value within the bounds"
 }
