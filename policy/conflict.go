@@ -12,7 +12,7 @@ const maxConflicts = 1000
 
 // walkBudget is how many nodes the search for conflicts of one pattern visits before
 // it counts whether going through candidates would be shorter.
-const walkBudget = 256
+const walkBudget = 64
 
 // conflictSearch finds the pairs of patterns of which neither is narrower, by walking
 // each pattern through the trees of its host. In an ordinary table that takes time in

@@ -15,21 +15,20 @@ import (
 func TestDeps(t *testing.T) {
 	allowed := []string{"cmp", "fmt", "math", "net/netip", "slices", "strconv", "strings", "time", "unicode/utf8"}
 	reasons := map[string]string{
-		"context":             "a verdict is a function of its inputs; there is nothing to cancel",
-		"net/http":            "the matcher runs in every proxy call and must not drag a server in",
-		"os":                  "no I/O",
-		"log":                 "whoever asks logs the Decision",
-		"sync":                "a table is immutable",
-		"math/rand":           "the same inputs give the same Decision",
-		"reflect":             "slow, and hides what is compared",
-		"regexp":              "patterns are segments, literal means literal",
-		"google.golang.org":   "Envoy's messages are decoded in extauthz",
-		"github.com":          "no third-party code decides",
-		"cel.dev":             "expressions are compiled in extauthz/config and come as Condition",
-		"buf.build":           "the schema belongs to extauthz/config",
-		"go.uber.org":         "no logging",
-		"encoding/json":       "representations belong to the callers",
-		"github.com/gatehous": "imports point down, and this is the bottom",
+		"context":           "a verdict is a function of its inputs; there is nothing to cancel",
+		"net/http":          "the matcher runs in every proxy call and must not drag a server in",
+		"os":                "no I/O",
+		"log":               "whoever asks logs the Decision",
+		"sync":              "a table is immutable",
+		"math/rand":         "the same inputs give the same Decision",
+		"reflect":           "slow, and hides what is compared",
+		"regexp":            "patterns are segments, literal means literal",
+		"google.golang.org": "Envoy's messages are decoded in extauthz",
+		"github.com":        "no third-party code decides, and imports point down: this is the bottom",
+		"cel.dev":           "expressions are compiled in extauthz/config and come as Condition",
+		"buf.build":         "the schema belongs to extauthz/config",
+		"go.uber.org":       "no logging",
+		"encoding/json":     "representations belong to the callers",
 	}
 	files, err := os.ReadDir(".")
 	if err != nil {
@@ -40,9 +39,16 @@ func TestDeps(t *testing.T) {
 		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 			continue
 		}
-		source, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
+		}
+		source, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "time.Now(") {
+			t.Errorf("%s reads the clock: the same inputs give the same Decision", name)
 		}
 		for _, spec := range source.Imports {
 			path, _ := strconv.Unquote(spec.Path.Value)
@@ -57,17 +63,5 @@ func TestDeps(t *testing.T) {
 			}
 			t.Errorf("%s imports %q: %s", name, path, why)
 		}
-		for _, clock := range source.Unresolved {
-			if clock.Name == "time" && strings.Contains(string(must(os.ReadFile(name))), "time.Now") {
-				t.Errorf("%s reads the clock: pure functions take now", name)
-			}
-		}
 	}
-}
-
-func must(b []byte, err error) []byte {
-	if err != nil {
-		panic(err)
-	}
-	return b
 }

@@ -8,5 +8,9 @@
 // same inputs always give the same [Decision], which is what explain, the decision
 // log and the answer to the client are made of.
 //
-// Start reading at [Table.Match] and [Match.Decide].
+// Start reading at [Table.Match] and [Match.Decide]. Then, by file: path.go and
+// request.go say what a request is; pattern.go and relation.go what a pattern matches
+// and which of two is narrower; trie.go finds the winner; requirement.go is what a
+// requirement asks; builder.go, conflict.go, opens.go and contradiction.go are what a
+// table may not say; explain.go tells how a decision came about.
 package policy

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -453,9 +454,17 @@ func (k *condition) missing(s *scope) []string {
 
 const nothing = "nothing"
 
+// maxQuoted is how many values of a principal a sentence shows: some tokens hold
+// thousands of groups.
+const maxQuoted = 20
+
 func quoted(values ...string) string {
 	var list []string
-	for _, v := range values {
+	for i, v := range values {
+		if i == maxQuoted {
+			list = append(list, fmt.Sprintf("… and %d more", len(values)-i))
+			break
+		}
 		if v != "" {
 			list = append(list, strconv.Quote(v))
 		}
