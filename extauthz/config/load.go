@@ -62,12 +62,8 @@ func parse(file string, data []byte, env func(string) (string, bool)) (*document
 	if d.unusable {
 		return nil, problems
 	}
-	validator, err := protovalidate.New()
-	if err != nil {
-		return nil, append(problems, Problem{At: policy.Position{File: file}, Message: err.Error()})
-	}
 	var invalid *protovalidate.ValidationError
-	switch err := validator.Validate(cfg); {
+	switch err := protovalidate.Validate(cfg); {
 	case errors.As(err, &invalid):
 		for _, v := range invalid.Violations {
 			if p, ok := d.walker.violation(d.root, cfg.ProtoReflect().Descriptor(), v); ok {

@@ -161,6 +161,9 @@ func tidy(problems []Problem) []Problem {
 // that somebody pasted.
 func quote(s string) string {
 	const most = 80
+	if len(s) <= most && !strings.ContainsAny(s, "\n\t\r\"") {
+		return `"` + s + `"`
+	}
 	if utf8.RuneCountInString(s) > most {
 		s = string([]rune(s)[:most]) + "…"
 	}
