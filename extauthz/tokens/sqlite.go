@@ -1,0 +1,70 @@
+package tokens
+
+import (
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite", without cgo
+)
+
+const (
+	// sqliteBusyMillis is how long a writer waits for another process's. In one
+	// process writers queue before the database.
+	sqliteBusyMillis = "5000"
+
+	// sqliteConnections bounds the readers: each holds a few hundred KiB.
+	sqliteConnections = 8
+)
+
+// OpenSQLite opens the store in one file, which is created with mode 0600 if it is
+// not there. Further processes on the same machine may open it as well; a file on a
+// network file system is not safe.
+func OpenSQLite(path string, options Options) (*Store, error) {
+	// SQLite would create the file with the umask's mode, and gives its -wal and -shm
+	// files the mode of this one.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	settings := url.Values{
+		// Immediate transactions: one that reads before it writes cannot find that
+		// somebody else wrote in between.
+		"_txlock": {"immediate"},
+		"_pragma": {
+			"busy_timeout(" + sqliteBusyMillis + ")",
+			"journal_mode(wal)",
+			"synchronous(full)", // what was answered survives a loss of power
+		},
+	}
+	db, err := sql.Open("sqlite", "file:"+escapePath(path)+"?"+settings.Encode())
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	db.SetMaxOpenConns(sqliteConnections)
+	return &Store{
+		db:      db,
+		hashKey: options.HashKey,
+		dialect: dialect{
+			name:  "sqlite",
+			goose: goose.DialectSQLite3,
+			// SQLite's own clock counts milliseconds.
+			now:   func() string { return strconv.FormatInt(time.Now().UnixMicro(), 10) },
+			write: make(chan struct{}, 1),
+		},
+	}, nil
+}
+
+// escapePath writes a path for a file: URI, whose reader decodes escapes and ends
+// the path at ? and #.
+func escapePath(path string) string {
+	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
+}
