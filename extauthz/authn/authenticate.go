@@ -356,7 +356,7 @@ func (w *walk) ask(n int, c claim, first int, value string) Answer {
 	case one:
 		e := w.accept.entries[c.entry].Entry
 		if c.identity != nil && e.comesFrom(w.in.Request) {
-			return Answer{Result: Result{Identity: c.identity}, Entry: e}
+			return Answer{Result: e.guarded(w.ctx, Result{Identity: c.identity}, w.in), Entry: e}
 		}
 		return verify(w.ctx, e, w.in)
 	case group:
@@ -377,7 +377,15 @@ func verify(ctx context.Context, e *Entry, in *Input) Answer {
 	if !e.comesFrom(in.Request) {
 		return Answer{Result: Refuse(policy.ReasonWrongPlace, nil), Entry: e}
 	}
-	return Answer{Result: sound(e.Authenticator.Authenticate(ctx, in)), Entry: e}
+	return Answer{Result: e.guarded(ctx, sound(e.Authenticator.Authenticate(ctx, in)), in), Entry: e}
+}
+
+// guarded is what the entry's guard says to r.
+func (e *Entry) guarded(ctx context.Context, r Result, in *Input) Result {
+	if e.Guard == nil || r.Identity == nil {
+		return r
+	}
+	return e.Guard.admit(ctx, r.Identity, in)
 }
 
 var errUnsound = errors.New("the authenticator gave neither a principal nor a reason")

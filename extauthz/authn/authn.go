@@ -66,6 +66,11 @@ type Identity struct {
 	// `authorization` with this value. Empty: the credential as it was presented.
 	Upstream string
 
+	// Issued is when the credential was made; zero: it does not say.
+	Issued time.Time
+
+	more atomic.Pointer[widening] // the identity with the roles of the directory
+
 	// Derived is room for what the gate computes from Principal once.
 	Derived atomic.Pointer[any]
 }

@@ -359,7 +359,7 @@ func (j *JWT) identify(claims Claims, w window) Result {
 	complete.Issuer, _ = claims["iss"].(string)
 	complete.TokenID, _ = claims["jti"].(string)
 	complete.Expires = w.expires
-	return Result{Identity: &Identity{Principal: &complete}}
+	return Result{Identity: &Identity{Principal: &complete, Issued: w.issued}}
 }
 
 func (j *JWT) findKey(ctx context.Context, h header, in *Input) (*verificationKey, policy.Reason, error) {
@@ -391,7 +391,7 @@ func (j *JWT) checkHeader(h header) (policy.Reason, error) {
 }
 
 // A window is when a token holds; zero times bound nothing.
-type window struct{ notBefore, expires time.Time }
+type window struct{ notBefore, expires, issued time.Time }
 
 // checkClaims checks the registered claims (RFC 7519 §4.1): first their form, then
 // whether they hold at now.
@@ -453,7 +453,7 @@ func (j *JWT) checkTimes(claims Claims, now time.Time) (window, policy.Reason, e
 	if err != nil {
 		return window{}, policy.ReasonClaimType, err
 	}
-	w := window{notBefore: notBefore, expires: expires}
+	w := window{notBefore: notBefore, expires: expires, issued: issued}
 	leeway, longest := j.options.Leeway, j.options.MaxLifetime
 	switch {
 	case !hasExpires && !j.options.ExpiryOptional:

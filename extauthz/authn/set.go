@@ -76,6 +76,7 @@ type Entry struct {
 	Realm         string
 	Kind          Kind
 	Authenticator Authenticator
+	Guard         *Guard // has a say about those it verified; nil: nobody has
 
 	Places    []Place  // in order of preference: only the first that holds something is looked at
 	OnlyFrom  []Origin // one must hold; nil: anywhere
