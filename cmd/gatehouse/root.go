@@ -85,6 +85,8 @@ file: who is calling (tokens, API keys, cookies, certificates) and who may call 
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 	root.AddCommand(
+		p.serveCommand(),
+		p.demoCommand(),
 		p.hashCommand(),
 		p.validateCommand(),
 		p.versionCommand(),

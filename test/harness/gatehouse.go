@@ -44,7 +44,8 @@ func StartGatehouse(t testing.TB, config string, options ...Option) *Gatehouse {
 	t.Helper()
 	g := &Gatehouse{configPath: filepath.Join(t.TempDir(), "gatehouse.yaml")}
 	g.Configure(t, config)
-	cmd := exec.Command(Binary(t), "serve", "--config", g.configPath)
+	// Nothing is gained by draining slowly; a test that wants to see it says so with Flag.
+	cmd := exec.Command(Binary(t), "serve", "--config", g.configPath, "--drain-delay=0s")
 	cmd.Env = os.Environ()
 	for _, option := range options {
 		option(cmd)
@@ -142,7 +143,8 @@ func RunGatehouse(t testing.TB, config string, options ...Option) *Process {
 	t.Helper()
 	g := &Gatehouse{configPath: filepath.Join(t.TempDir(), "gatehouse.yaml")}
 	g.Configure(t, config)
-	cmd := exec.Command(Binary(t), "serve", "--config", g.configPath)
+	// Nothing is gained by draining slowly; a test that wants to see it says so with Flag.
+	cmd := exec.Command(Binary(t), "serve", "--config", g.configPath, "--drain-delay=0s")
 	cmd.Env = os.Environ()
 	for _, option := range options {
 		option(cmd)

@@ -97,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	g := &guide{out: o.Out, envoy: proxy.address, secret: secrets, log: gatehouse.log}
+	g := &guide{out: o.Out, envoy: proxy.address, secret: secrets, log: gatehouse.log, dir: dir}
 	wrong, err := g.walk(ctx)
 	if err != nil {
 		return errors.Join(err, tail("gatehouse", gatehouse.log), tail("Envoy", proxy.log))

@@ -108,7 +108,9 @@ func TestUpstreamTellsWhatItSaw(t *testing.T) {
 func TestStepCheck(t *testing.T) {
 	allowed := step{status: 200, upstream: map[string]string{"x-user": "alice", "authorization": ""}}
 	refused := step{status: 401, challenge: "Bearer"}
-	good := func(headers map[string]string) observed { return observed{status: 200, upstream: &seen{Headers: headers}} }
+	good := func(headers map[string]string) observed {
+		return observed{status: 200, upstream: &seen{Headers: headers}}
+	}
 	for _, row := range []struct {
 		name string
 		step step

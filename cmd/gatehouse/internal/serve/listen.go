@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -16,17 +17,25 @@ const defaultSocketMode fs.FileMode = 0o600
 // probeTimeout is how long it may take to find out whether somebody listens on a socket.
 const probeTimeout = time.Second
 
-// listen opens a listener at "host:port" or "unix:///path". mode is of the socket, 0 for
-// [defaultSocketMode].
+// listen opens a listener at "host:port" or "unix:///path". mode is of the socket.
 func listen(address string, mode fs.FileMode) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(address, "unix://")
 	if !isUnix {
 		return net.Listen("tcp", address)
 	}
-	if mode == 0 {
-		mode = defaultSocketMode
-	}
 	return listenUnix(path, mode)
+}
+
+// socketMode reads permissions in octal; "" is [defaultSocketMode].
+func socketMode(text string) (fs.FileMode, error) {
+	if text == "" {
+		return defaultSocketMode, nil
+	}
+	mode, err := strconv.ParseUint(text, 8, 9)
+	if err != nil {
+		return 0, fmt.Errorf("reading the mode of a socket: %w", err)
+	}
+	return fs.FileMode(mode), nil
 }
 
 // listenUnix makes the socket beside path and renames it into place once it has its mode,

@@ -20,7 +20,7 @@ func TestListenUnix(t *testing.T) {
 	if got := shownAddress(l.Addr()); got != "unix://"+path {
 		t.Errorf("address = %q, want unix://%s", got, path)
 	}
-	if _, err := listen("unix://"+path, 0); err == nil || !strings.Contains(err.Error(), "another process listens there") {
+	if _, err := listen("unix://"+path, defaultSocketMode); err == nil || !strings.Contains(err.Error(), "another process listens there") {
 		t.Errorf("listening twice: %v, want a refusal", err)
 	}
 	if err := l.Close(); err != nil {
@@ -39,7 +39,7 @@ func TestListenUnixReplacesADeadSocketOnly(t *testing.T) {
 	}
 	dead.SetUnlinkOnClose(false)
 	_ = dead.Close()
-	l, err := listen("unix://"+path, 0)
+	l, err := listen("unix://"+path, defaultSocketMode)
 	if err != nil {
 		t.Fatalf("over a dead socket: %v", err)
 	}
@@ -51,7 +51,7 @@ func TestListenUnixReplacesADeadSocketOnly(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listen("unix://"+path, 0); err == nil || !strings.Contains(err.Error(), "not a socket") {
+	if _, err := listen("unix://"+path, defaultSocketMode); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("over a file: %v, want a refusal", err)
 	}
 	if content, _ := os.ReadFile(path); string(content) != "precious" {

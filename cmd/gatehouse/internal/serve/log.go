@@ -3,6 +3,7 @@ package serve
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -92,9 +93,14 @@ func (r *decisionLine) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		e.AddString("position", d.At.String())
 	}
 	if q := r.Request; q != nil {
-		addText(e, "method", q.Method)
-		addText(e, "host", q.Host)
-		addText(e, "path", q.Path)
+		method, host, path := q.Method, q.Host, q.Path
+		if path == "" && r.Call != nil { // malformed: as it came
+			method, host = r.Call.Method, r.Call.Host
+			path, _, _ = strings.Cut(r.Call.Target, "?")
+		}
+		addText(e, "method", method)
+		addText(e, "host", host)
+		addText(e, "path", path)
 		if q.Source.IsValid() {
 			e.AddString("source", q.Source.String())
 		}

@@ -88,6 +88,16 @@ func TestDecisionLineOfFaults(t *testing.T) {
 	}
 }
 
+func TestDecisionLineOfAMalformedRequest(t *testing.T) {
+	r := decided(policy.ReasonPathNotCanonical)
+	r.Request = &policy.Request{Method: "GET"}
+	r.Call = &extauthz.Call{Method: "GET", Host: "example.com:80", Target: "/a//b?access_token=s3cr3t"}
+	got, line := written(t, r, zapcore.InfoLevel)
+	if got["path"] != "/a//b" || got["host"] != "example.com:80" || strings.Contains(line, "s3cr3t") {
+		t.Errorf("line = %s, want the request as it came, without its query", line)
+	}
+}
+
 func TestDecisionLineLevels(t *testing.T) {
 	for _, row := range []struct {
 		reason policy.Reason

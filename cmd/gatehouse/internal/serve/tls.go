@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -59,6 +60,14 @@ func (s *transportSecurity) Config() *tls.Config {
 			return s.current.Load(), nil
 		},
 	}
+}
+
+// wrap puts TLS on a listener; a nil s leaves it as it is.
+func (s *transportSecurity) wrap(l net.Listener) net.Listener {
+	if s == nil {
+		return l
+	}
+	return tls.NewListener(l, s.Config())
 }
 
 var errClientName = errors.New("the client's certificate has none of the names that are let in")

@@ -1,0 +1,83 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz"
+	"github.com/gatehouse-authz/gatehouse/extauthz/config"
+)
+
+// reload reads the file again. A broken one changes nothing but what is reported.
+func (s *service) reload() {
+	before := s.loaded.Load()
+	loaded, report := config.Load(s.options.Config, s.options.Env, before)
+	if loaded == nil {
+		s.refuse(report)
+		return
+	}
+	var errs []error
+	for _, security := range s.secured {
+		errs = append(errs, security.Reload())
+	}
+	if err := errors.Join(errs...); err != nil {
+		loaded.Close()
+		s.refuse(&config.Report{Errors: []config.Problem{{Message: err.Error()}}})
+		return
+	}
+	if err := s.use(loaded, report); err != nil {
+		loaded.Close()
+		s.refuse(&config.Report{Errors: []config.Problem{{Message: err.Error()}}})
+		return
+	}
+	time.AfterFunc(closeDelay, before.Close)
+}
+
+// use makes loaded decide from now on.
+func (s *service) use(loaded *config.Loaded, report *config.Report) error {
+	snapshot, err := extauthz.NewSnapshot(loaded.Gate)
+	if err != nil {
+		return fmt.Errorf("preparing the configuration: %w", err)
+	}
+	loaded.Start()
+	now := time.Now()
+	s.metrics.Use(snapshot, s.options.ShadowAll, now)
+	s.gate.Swap(snapshot)
+	s.loaded.Store(loaded)
+	s.mu.Lock()
+	s.loadedAt, s.broken = now, nil
+	s.mu.Unlock()
+	s.log.Info("configuration loaded", zap.String("file", s.options.Config), zap.String("hash", report.Summary.Hash),
+		zap.Int("routes", report.Summary.Routes), zap.Strings("authenticators", report.Summary.Authenticators))
+	for _, p := range report.Warnings {
+		s.log.Warn("configuration warning", zap.String("position", p.At.String()), zap.String("problem", p.Message), zap.String("remedy", p.Remedy))
+	}
+	if s.options.ShadowAll {
+		s.log.Warn("shadow-all: what is forbidden or unauthenticated passes, without identity")
+	}
+	return nil
+}
+
+// refuse reports every error of a file that does not replace the one in use.
+func (s *service) refuse(report *config.Report) {
+	s.metrics.ReloadFailed()
+	s.mu.Lock()
+	s.broken = &report.Errors[0]
+	s.mu.Unlock()
+	for _, p := range report.Errors {
+		s.log.Error("configuration error", zap.String("position", p.At.String()), zap.String("problem", p.Message), zap.String("remedy", p.Remedy))
+	}
+	s.log.Error("configuration not reloaded: the one before stays", zap.String("file", s.options.Config), zap.Int("errors", len(report.Errors)))
+}
+
+// path is a path of the configuration file, relative to its folder.
+func (s *service) path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(filepath.Dir(s.options.Config), p)
+}

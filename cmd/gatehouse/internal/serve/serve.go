@@ -1,0 +1,278 @@
+// Package serve runs the service: it loads the configuration, listens, answers, reloads
+// and drains. What it decides with is in extauthz; what is here is the process around it.
+// Start reading at [Run].
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/metrics"
+	"github.com/gatehouse-authz/gatehouse/extauthz"
+	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
+	"github.com/gatehouse-authz/gatehouse/extauthz/config"
+	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
+)
+
+// Where the service listens unless the configuration says otherwise.
+const (
+	defaultGRPC = "127.0.0.1:9191"
+	defaultOps  = "127.0.0.1:8082"
+)
+
+const (
+	// stopTimeout is how long checks in flight may take once new ones are refused.
+	// Envoy has given up on them long before.
+	stopTimeout = 10 * time.Second
+
+	// issuerPatience is how long a new process says that it is not ready while the keys
+	// of an issuer are being fetched for the first time. An issuer that is down then does
+	// not keep it from serving everybody else.
+	issuerPatience = 5 * time.Second
+
+	// closeDelay keeps what a replaced configuration held alive for the checks that
+	// still run with it.
+	closeDelay = 10 * time.Second
+
+	// opsHeaderTimeout is how long a client of the ops listener may take to ask.
+	opsHeaderTimeout = 10 * time.Second
+)
+
+// ErrConfiguration says that the configuration is broken; what is wrong has been printed.
+var ErrConfiguration = errors.New("the configuration is broken")
+
+// Options are what the command line says.
+type Options struct {
+	Config     string // path of the configuration file
+	Env        func(string) (string, bool)
+	Log        *Log
+	Err        io.Writer // where the errors of the first load go, as a person reads them
+	Build      metrics.Build
+	Plain      bool
+	ShadowAll  bool
+	DrainDelay time.Duration // between saying NOT_SERVING and refusing connections
+}
+
+// service is a running process.
+type service struct {
+	options Options
+	log     *Log
+	metrics *metrics.Metrics
+	gate    *extauthz.Gate
+	door    *extauthz.Server
+	secured []*transportSecurity
+
+	loaded   atomic.Pointer[config.Loaded]
+	settled  atomic.Bool // the issuers of the first configuration have answered, or failed to
+	draining atomic.Bool
+
+	mu       sync.Mutex
+	loadedAt time.Time
+	broken   *config.Problem // the first error of the file on disk, if that one is not in use
+}
+
+// Run serves until ctx ends, then drains. A configuration that is broken at start is
+// [ErrConfiguration]; later it is reported and the one before goes on.
+func Run(ctx context.Context, o Options) error {
+	loaded, report := config.Load(o.Config, o.Env, nil)
+	if loaded == nil {
+		fmt.Fprint(o.Err, report)
+		return ErrConfiguration
+	}
+	s := &service{options: o, log: o.Log, metrics: metrics.New(o.Build)}
+	s.log.Info("runtime", tune(o.Env)...)
+	s.gate = extauthz.NewGate(extauthz.Options{ShadowAll: o.ShadowAll, Observe: s.observe})
+	s.metrics.Authenticators(s.authenticators, time.Now)
+
+	listen := loaded.Config.GetListen()
+	listeners, err := s.open(listen)
+	if err != nil {
+		return err
+	}
+	defer listeners.close()
+	if s.door, err = s.newDoor(listen.GetGrpc(), loaded, listeners.grpcTLS); err != nil {
+		return err
+	}
+	if err := s.use(loaded, report); err != nil {
+		return err
+	}
+
+	ops := &http.Server{
+		Handler:           opsHandler(s.metrics.Registry, s.conditions, listen.GetOps().GetPprof()),
+		ReadHeaderTimeout: opsHeaderTimeout,
+	}
+	// A listener that fails ends the process: half a service is worse than one that the
+	// supervisor starts anew.
+	failed := make(chan error, 2)
+	go func() { failed <- fmt.Errorf("serving gRPC: %w", s.door.Serve(listeners.grpc)) }()
+	go func() { failed <- fmt.Errorf("serving ops: %w", ops.Serve(listeners.ops)) }()
+	s.log.Info("listening", zap.String("listener", "grpc"), zap.String("address", shownAddress(listeners.grpc.Addr())))
+	s.log.Info("listening", zap.String("listener", "ops"), zap.String("address", shownAddress(listeners.ops.Addr())))
+
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	settled := s.settle(ctx)
+	for {
+		select {
+		case <-settled:
+			settled = nil
+			s.settled.Store(true)
+			s.door.SetServing(true)
+			s.log.Info("serving")
+		case <-hangups:
+			s.reload()
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			s.drain()
+			s.door.GracefulStop()
+			return errors.Join(ops.Close(), s.log.Close())
+		}
+	}
+}
+
+// observe is told of every decision.
+func (s *service) observe(r *extauthz.Record) {
+	s.metrics.Observe(r)
+	s.log.Decision(r)
+}
+
+func (s *service) authenticators() *authn.Set {
+	if loaded := s.loaded.Load(); loaded != nil {
+		return loaded.Gate.Set
+	}
+	return nil
+}
+
+// opened are the listeners, and the TLS of the one that gRPC does itself.
+type opened struct {
+	grpc, ops net.Listener
+	grpcTLS   *transportSecurity
+}
+
+func (o *opened) close() {
+	for _, l := range []net.Listener{o.grpc, o.ops} {
+		if l != nil {
+			_ = l.Close() // most are closed by their servers
+		}
+	}
+}
+
+// open listens wherever the configuration says.
+func (s *service) open(listen *configv1.Listen) (*opened, error) {
+	o := &opened{}
+	var err error
+	if o.grpc, o.grpcTLS, err = s.listen("grpc", listen.GetGrpc(), defaultGRPC, "h2"); err != nil {
+		return nil, err
+	}
+	var security *transportSecurity
+	if o.ops, security, err = s.listen("ops", listen.GetOps(), defaultOps, "h2", "http/1.1"); err != nil {
+		o.close()
+		return nil, err
+	}
+	o.ops = security.wrap(o.ops)
+	return o, nil
+}
+
+func (s *service) listen(name string, l *configv1.Listener, address string, protocols ...string) (net.Listener, *transportSecurity, error) {
+	if l.GetAddress() != "" {
+		address = l.GetAddress()
+	}
+	mode, err := socketMode(l.GetMode())
+	if err != nil {
+		return nil, nil, fmt.Errorf("listener %s: %w", name, err)
+	}
+	security, err := s.secure(l.GetTls(), protocols)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listener %s: %w", name, err)
+	}
+	listener, err := listen(address, mode)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listener %s: %w", name, err)
+	}
+	return listener, security, nil
+}
+
+// secure prepares the TLS of a listener; nil without.
+func (s *service) secure(t *configv1.Tls, protocols []string) (*transportSecurity, error) {
+	if t == nil {
+		return nil, nil
+	}
+	security := &transportSecurity{
+		certFile: s.path(t.GetCertFile()), keyFile: s.path(t.GetKeyFile()), clientCAFile: s.path(t.GetClientCaFile()),
+		clientNames: t.GetClientNames(), protocols: protocols,
+	}
+	if err := security.Reload(); err != nil {
+		return nil, err
+	}
+	s.secured = append(s.secured, security)
+	return security, nil
+}
+
+func (s *service) newDoor(l *configv1.Listener, loaded *config.Loaded, security *transportSecurity) (*extauthz.Server, error) {
+	options := extauthz.ServerOptions{
+		Plain:            s.options.Plain,
+		Limits:           loaded.Gate.Limits,
+		MaxConnectionAge: l.GetMaxConnectionAge().AsDuration(),
+		GRPC:             []grpc.ServerOption{grpc.UnaryInterceptor(s.metrics.Unary), grpc.StreamInterceptor(s.metrics.Stream)},
+	}
+	if security != nil {
+		options.Credentials = credentials.NewTLS(security.Config())
+	}
+	door, err := extauthz.NewServer(s.gate, options)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the gRPC service: %w", err)
+	}
+	s.metrics.Serves(door.Server)
+	return door, nil
+}
+
+// settle is closed when the keys of every issuer have been fetched once, or could not be,
+// or issuerPatience is over.
+func (s *service) settle(ctx context.Context) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		patience := time.NewTimer(issuerPatience)
+		defer patience.Stop()
+		tick := time.NewTicker(issuerPatience / 200)
+		defer tick.Stop()
+		for !issuersAsked(s.authenticators()) {
+			select {
+			case <-tick.C:
+			case <-patience.C:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return done
+}
+
+// drain tells Envoy to send checks elsewhere, and goes on answering until it has noticed.
+// Connections that are still open after stopTimeout are cut.
+func (s *service) drain() {
+	s.draining.Store(true)
+	s.door.Drain()
+	s.log.Info("draining", zap.Duration("delay", s.options.DrainDelay))
+	if s.options.DrainDelay > 0 {
+		<-time.After(s.options.DrainDelay)
+	}
+	time.AfterFunc(stopTimeout, s.door.Stop)
+}
