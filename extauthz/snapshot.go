@@ -106,7 +106,9 @@ func (s *Snapshot) takeNames() {
 		for _, name := range f.Remove {
 			s.taken.add(name, owned)
 		}
-		if f.Token != nil {
+		// A place of credentials is cleared anyway, except where a route passes them on:
+		// there the upstream does its own login, and a signed token cannot be forged.
+		if f.Token != nil && s.taken.why[f.Token.Header]&credential == 0 {
 			s.taken.add(f.Token.Header, owned)
 		}
 	}
