@@ -38,8 +38,8 @@ type JWTOptions struct {
 	AllAudiences bool
 	AnyAudience  bool
 
-	// Algorithms that tokens may be signed with; default [AsymmetricAlgorithms], or
-	// HS256 with a secret.
+	// Algorithms that tokens may be signed with; default those of Keys, or HS256 with a
+	// secret.
 	Algorithms []string
 	Types      []string // of which header typ must be one; empty: any, and none
 
@@ -50,7 +50,7 @@ type JWTOptions struct {
 
 	Require []Requirement // each must be true of the claims, in order
 
-	// Exactly one of these. Keys must want the same Algorithms.
+	// Exactly one of these. Keys must be wanted for the same Algorithms.
 	Keys         *KeySet
 	SharedSecret Secret
 
@@ -150,9 +150,10 @@ func (o *JWTOptions) check() error {
 		o.CacheEntries = DefaultCacheEntries
 	}
 	if len(o.Algorithms) == 0 {
-		o.Algorithms = AsymmetricAlgorithms()
 		if secret {
 			o.Algorithms = []string{"HS256"}
+		} else {
+			o.Algorithms = o.Keys.options.Algorithms
 		}
 	}
 	for _, name := range o.Algorithms {
@@ -165,6 +166,10 @@ func (o *JWTOptions) check() error {
 		case !secret && a.family == familyHMAC:
 			return fmt.Errorf("algorithm %s needs a shared secret", name)
 		}
+	}
+	// What a key serves depends on all that are wanted, see suitableAlgorithms.
+	if !secret && !slices.Equal(slices.Sorted(slices.Values(o.Algorithms)), slices.Sorted(slices.Values(o.Keys.options.Algorithms))) {
+		return errors.New("the keys are wanted for other algorithms")
 	}
 	return nil
 }
@@ -322,6 +327,9 @@ func (j *JWT) verify(cacheKey CacheKey, in *Input, token *jws, w window, key *ve
 		result = j.identify(token.claims, w)
 	}
 	if result.Identity == nil {
+		if result.Reason.Outcome() != policy.Unauthenticated {
+			return result // a fault of ours says nothing about the token
+		}
 		j.refused.Put(cacheKey, &refusedToken{result: result, key: key}, in.Now.Add(refusedFor), in.Now)
 		return result
 	}

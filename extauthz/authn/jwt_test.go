@@ -50,9 +50,6 @@ func newTestJWT(t testing.TB, issuer string, keys *KeySet, change func(*JWTOptio
 		Keys:      keys,
 		Map:       mapSubject,
 	}
-	if keys != nil {
-		options.Algorithms = keys.options.Algorithms
-	}
 	if change != nil {
 		change(&options)
 	}
@@ -182,6 +179,7 @@ func TestJWTOptions(t *testing.T) {
 		{"none", func(o *JWTOptions) { o.Algorithms = []string{"none"} }},
 		{"HS256 with published keys", func(o *JWTOptions) { o.Algorithms = []string{"RS256", "HS256"} }},
 		{"RS256 with a secret", func(o *JWTOptions) { o.Keys, o.SharedSecret, o.Algorithms = nil, NewSecret("x"), []string{"RS256"} }},
+		{"other algorithms than the keys are wanted for", func(o *JWTOptions) { o.Algorithms = []string{"RS256"} }},
 		{"a negative leeway", func(o *JWTOptions) { o.Leeway = -1 }},
 		{"a token limit beyond the largest", func(o *JWTOptions) { o.MaxTokenBytes = MaxTokenBytes + 1 }},
 	} {

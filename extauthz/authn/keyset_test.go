@@ -103,11 +103,11 @@ func askConstantly(t *testing.T, j *JWT, issuer *authntest.Issuer) (stop func())
 		})
 	}
 	return func() {
+		for end := asked.Load() + 20; asked.Load() < end && !t.Failed(); { // some after the last change
+			time.Sleep(time.Millisecond)
+		}
 		close(done)
 		asking.Wait()
-		if asked.Load() == 0 {
-			t.Error("nothing was asked")
-		}
 	}
 }
 
