@@ -127,11 +127,8 @@ func TestExplainNoRoute(t *testing.T) {
 // covers a request decides, and explain says what Decide says.
 func TestExplanationIsEvaluation(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		data := rapid.SliceOfN(rapid.Byte(), 0, 60).Draw(rt, "table")
 		var routes []*Route
-		for len(data) > 0 && len(routes) < 8 {
-			var text string
-			text, data = patternText(data, true)
+		for _, text := range drawPatterns(rt, true) {
 			list, err := ParsePattern(text)
 			if err != nil {
 				rt.Fatalf("ParsePattern(%q): %v", text, err)
@@ -178,4 +175,54 @@ func TestExplanationIsEvaluation(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestWhatIsMissing(t *testing.T) {
+	eve := &Principal{
+		Authenticator: "corp", Realm: "ecmwf", Subject: "s-1", Username: "eve", Tenant: "acme",
+		Roles: []string{"user", "guest"}, Attributes: map[string]Attribute{"dept": {Values: []string{"sales"}}},
+	}
+	attribute := func(a AttributeMatch) Requirement { return Requirement{Attributes: []AttributeMatch{a}} }
+	for _, tt := range []struct {
+		name string
+		q    Requirement
+		want string
+	}{
+		{"a realm", Requirement{Realms: &Names{Values: []string{"a", "b"}}}, `realms must be one of "a", "b", is "ecmwf"`},
+		{"a subject", Requirement{Subjects: templatesOf(t, "s-2")}, `subjects must be "s-2", is "s-1"`},
+		{"a username", Requirement{Usernames: templatesOf(t, "{path.tenant}")}, `usernames must be "x" ({path.tenant}), is "eve"`},
+		{"a value that the request lacks", Requirement{Tenant: templatesOf(t, "{context.tenant}")}, `tenant must be {context.tenant} (absent), is "acme"`},
+		{"a readable tenant", Requirement{ReadableTenant: templatesOf(t, "b")}, `readable_tenant must be "b", is "acme"`},
+		{"an owner", Requirement{Owner: templatesOf(t, "bob")}, `owner must be "bob", is "eve"`},
+		{"every role", Requirement{Roles: &Sets{All: []string{"user", "a", "b"}}}, `roles "a", "b" are missing`},
+		{"a role too many", Requirement{Roles: &Sets{None: []string{"guest", "x"}}}, `role "guest" is one too many`},
+		{"roles too many", Requirement{Roles: &Sets{None: []string{"guest", "user"}}}, `roles "guest", "user" are too many`},
+		{"a scope", Requirement{Scopes: &Sets{Any: []string{"a"}}}, `scope "a" is missing`},
+		{"an attribute", attribute(AttributeMatch{Name: "x", Present: true}), `attributes.x.present must be a value, is nothing`},
+		{"an attribute's value", attribute(AttributeMatch{Name: "dept", Any: templateList(t, "a", "b")}), `attributes.dept.any must be one of "a", "b", is "sales"`},
+		{"an attribute's values", attribute(AttributeMatch{Name: "dept", All: templateList(t, "a", "b")}), `attributes.dept.all must be every one of "a", "b", is "sales"`},
+		{"an attribute's value too many", attribute(AttributeMatch{Name: "dept", None: templateList(t, "sales")}), `attributes.dept.none must be none of "sales", is "sales"`},
+		{"an attribute that asks nothing", attribute(AttributeMatch{Name: "dept"}), `attributes.dept must be something (it asks nothing), is nothing`},
+		{"an expression", Requirement{When: &Expression{Condition: expression{"1 > 2", False}}}, `the expression 1 > 2 does not hold`},
+		{"a broken expression", Requirement{When: &Expression{Condition: expression{"a.b", Failed}}}, `the expression a.b could not be evaluated`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := evaluate(t, tt.q, eve, nil, "/t/x")
+			unmet := d.Unmet()
+			if len(unmet) != 1 || unmet[0].String() != tt.want {
+				t.Errorf("Unmet = %v, want %s", unmet, tt.want)
+			}
+		})
+	}
+}
+
+func TestLongListsAreCut(t *testing.T) {
+	p := &Principal{Authenticator: "a"}
+	for i := range 1000 {
+		p.Roles = append(p.Roles, fmt.Sprintf("group%d", i))
+	}
+	d := evaluate(t, Requirement{Roles: &Sets{All: []string{"admin"}}}, p, nil, "/t/x")
+	if got := d.Unmet()[0].Got; len(got) > 300 {
+		t.Errorf("Got = %q, want no more than a few roles", got)
+	}
 }

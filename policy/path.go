@@ -177,9 +177,12 @@ func unescape(s string) string {
 }
 
 func isPchar(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
-		c == ';' || strings.IndexByte(pcharUnreserved, c) >= 0
+	return isLetter(c) || isDigit(c) || c == ';' || strings.IndexByte(pcharUnreserved, c) >= 0
 }
+
+func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 func isLowerHex(c byte) bool { return 'a' <= c && c <= 'f' }
 

@@ -193,8 +193,7 @@ func (p *Pattern) addWildcard(written string, offset int, last bool) error {
 
 func isIdentifier(s string) bool {
 	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || i > 0 && '0' <= c && c <= '9') {
+		if c := s[i]; !isLetter(c) && c != '_' && (i == 0 || !isDigit(c)) {
 			return false
 		}
 	}

@@ -237,6 +237,27 @@ func TestShadowedPatterns(t *testing.T) {
 	}
 }
 
+// A template in a requirement is a use of the path, wherever it stands.
+func TestSemantics20RequirementsUseThePath(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		q     Requirement
+		loads bool
+	}{
+		{"a tenant from the path", Requirement{Tenant: templatesOf(t, "{path.x}")}, false},
+		{"an attribute from the path", Requirement{Attributes: []AttributeMatch{{Name: "a", None: templateList(t, "b", "{path.x}")}}}, false},
+		{"a tenant from the context", Requirement{Tenant: templatesOf(t, "{context.x}")}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			route := rule{match: "/{x}/b, /a/{x}"}.route(t, 1)
+			route.Public, route.Allow = false, []Requirement{tt.q}
+			if table, problems := NewTable([]*Route{route}, nil); (table != nil) != tt.loads {
+				t.Errorf("NewTable: %v, want loads %v", problems, tt.loads)
+			}
+		})
+	}
+}
+
 func TestDuplicateNames(t *testing.T) {
 	routes := routesOf(t, "/a", "/b")
 	routes[1].Name = "/a"

@@ -153,6 +153,29 @@ func TestSemantics3ShadowRoutes(t *testing.T) {
 	}
 }
 
+func TestNamedShadowRoute(t *testing.T) {
+	shadow := rule{match: "/a/", way: "forbid"}.route(t, 2)
+	shadow.Shadow = true
+	table := tableOf(t, rule{match: "/b/"}.route(t, 1), shadow)
+	for _, tt := range []struct {
+		name, path, route string
+		want              bool
+	}{
+		{"named and covering", "/a/x", "/a/", true},
+		{"named, not covering", "/b/x", "/a/", false},
+		{"another route is named", "/a/x", "/b/", false},
+	} {
+		r := requestOf(t, "GET", "h", tt.path)
+		r.Context = []Pair{{RouteName, tt.route}}
+		if m, ok := table.MatchShadow(r); ok != tt.want || ok && m.Route != shadow {
+			t.Errorf("%s: MatchShadow = %v, %v, want %v", tt.name, m.Route, ok, tt.want)
+		}
+	}
+	if _, ok := tableOf(t, routesOf(t, "/")...).MatchShadow(requestOf(t, "GET", "h", "/")); ok {
+		t.Error("a table without shadow routes has one")
+	}
+}
+
 func TestTCPMatchesNothing(t *testing.T) {
 	m := tableOf(t, routesOf(t, "/")...).Match(&Request{TCP: true})
 	if d := m.Decide(&Principal{}, &Request{TCP: true}); d.Outcome != Forbidden || d.Reason != ReasonNotHTTP {
