@@ -55,13 +55,25 @@ func (b *builder) buildAuthenticators() {
 		first[a.GetName()] = a
 		b.parts = append(b.parts, b.newPart(a))
 	}
-	for _, p := range b.parts {
-		b.buildInstance(p)
+	for _, stage := range []func(*configv1.Authenticator) bool{isBase, isKeyClaim, isExchange} {
+		for _, p := range b.parts {
+			if stage(p.config) {
+				b.buildInstance(p)
+			}
+		}
 	}
 	if len(b.errors) == before {
 		b.buildSet()
 	}
 }
+
+// Some authenticators work with another one, which is made before them: API keys in
+// claims with the keys, exchanges with the verifier of what comes back.
+func isKeyClaim(a *configv1.Authenticator) bool { return a.GetJwt().GetApiKeyClaim() != nil }
+func isExchange(a *configv1.Authenticator) bool {
+	return a.GetClientCredentials() != nil || a.GetRefreshToken() != nil
+}
+func isBase(a *configv1.Authenticator) bool { return !isKeyClaim(a) && !isExchange(a) }
 
 // newPart reads what all kinds have in common.
 func (b *builder) newPart(a *configv1.Authenticator) *part {
@@ -162,7 +174,7 @@ func (b *builder) buildInstance(p *part) {
 		p.instance = before
 	} else {
 		before := len(b.errors)
-		made, err := make()
+		result, err := make()
 		if err != nil {
 			for _, err := range split(err) {
 				b.errorf(b.pos.of(p.config), "", "authenticator %s: %v", quote(p.config.GetName()), err)
@@ -172,7 +184,7 @@ func (b *builder) buildInstance(p *part) {
 		if len(b.errors) > before {
 			return
 		}
-		p.instance = newInstance(p, made)
+		p.instance = newInstance(p, result)
 	}
 	p.entry.Authenticator = p.instance.authenticator
 	if warner, ok := p.instance.authenticator.(interface{ Warnings() []string }); ok {
@@ -191,12 +203,26 @@ func split(err error) []error {
 
 // kind checks the block of one kind, fills in the entry, and gives what makes the
 // instance; nil if the block cannot be used.
-func (b *builder) kind(p *part) func() (authn.Authenticator, error) {
+func (b *builder) kind(p *part) func() (made, error) {
 	switch kind := p.config.GetKind().(type) {
 	case *configv1.Authenticator_Jwt:
 		return b.jwt(p, kind.Jwt)
 	case *configv1.Authenticator_ApiKey:
 		return b.apiKey(p, kind.ApiKey)
+	case *configv1.Authenticator_Basic:
+		return b.basic(p, kind.Basic)
+	case *configv1.Authenticator_ClientCredentials:
+		return b.clientCredentials(p, kind.ClientCredentials)
+	case *configv1.Authenticator_Introspection:
+		return b.introspection(p, kind.Introspection)
+	case *configv1.Authenticator_RefreshToken:
+		return b.refreshToken(p, kind.RefreshToken)
+	case *configv1.Authenticator_Lookup:
+		return b.lookup(p, kind.Lookup)
+	case *configv1.Authenticator_Peer:
+		return b.peer(p, kind.Peer)
+	case *configv1.Authenticator_Mtls:
+		return b.mtls(p, kind.Mtls)
 	}
 	return nil // the schema asked for one, or it is not supported
 }
@@ -233,7 +259,7 @@ func (b *builder) buildSet() {
 }
 
 // apiKey checks an api_key block.
-func (b *builder) apiKey(p *part, m *configv1.ApiKey) func() (authn.Authenticator, error) {
+func (b *builder) apiKey(p *part, m *configv1.ApiKey) func() (made, error) {
 	p.entry.Kind = authn.KindAPIKey
 	p.entry.Places = b.places(m.GetFrom(), authn.Place{Kind: authn.InHeader, Name: "x-api-key"})
 	before := len(b.errors)
@@ -269,7 +295,7 @@ func (b *builder) apiKey(p *part, m *configv1.ApiKey) func() (authn.Authenticato
 	if len(keys) == 0 && !m.GetStore() {
 		b.warnf(b.pos.of(m), "set the variable of one", "authenticator %s knows no key: all its secrets are optional and unset", quote(p.config.GetName()))
 	}
-	return func() (authn.Authenticator, error) { return authn.NewAPIKey(b.stamp(p.config), keys, nil) }
+	return func() (made, error) { return alone(authn.NewAPIKey(b.stamp(p.config), keys, nil)) }
 }
 
 // key reads one key; false if it is dropped or was reported.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz"
+	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 	"github.com/gatehouse-authz/gatehouse/extauthz/mint"
 	"github.com/gatehouse-authz/gatehouse/policy"
 	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
@@ -33,6 +34,7 @@ type builder struct {
 	limits extauthz.Limits
 	token  int // limits.token_bytes; 0: default
 
+	shared   shared
 	tenancy  *policy.Tenancy
 	forwards forwards
 	memory   map[string]mint.Key // signing keys in memory, by algorithm
@@ -43,7 +45,9 @@ func newBuilder(doc *document, path string, env func(string) (string, bool), reu
 	dir := filepath.Dir(path)
 	b := &builder{document: doc, dir: dir, env: env, files: newFiles(dir), reuse: reuse}
 	if reuse != nil {
-		b.memory = maps.Clone(reuse.memory)
+		b.memory, b.shared = maps.Clone(reuse.memory), reuse.shared
+	} else {
+		b.shared = shared{authn.NewCacheKeys(), authn.NewPasswordPool(authn.DefaultPasswordQueue)}
 	}
 	return b
 }
@@ -76,7 +80,10 @@ func (b *builder) warnf(at policy.Position, remedy, format string, args ...any) 
 
 // isTainted says whether something in m was reported already, so that what is
 // missing from it may not be missing.
-func (b *builder) isTainted(m proto.Message) bool { return b.walker.tainted[b.pos.nodes[m]] }
+func (b *builder) isTainted(m proto.Message) bool {
+	n := b.pos.nodes[m]
+	return b.walker.tainted[n] || b.walker.invalid[n]
+}
 
 // syntax reports what is wrong in a text of m, with the caret in the text. name and
 // key lead to it as in [positions.item]; key may be nil.

@@ -65,7 +65,7 @@ func (b *builder) collectFacts() {
 func (b *builder) anyTainted() bool {
 	n := lookup(b.pos.nodes[b.config], "authenticators")
 	if n == nil {
-		return b.isTainted(b.config)
+		return b.walker.broken[b.pos.nodes[b.config]]
 	}
 	for _, item := range n.Content {
 		if b.walker.tainted[item] {

@@ -14,7 +14,7 @@ import (
 )
 
 // jwt checks a jwt block.
-func (b *builder) jwt(p *part, m *configv1.Jwt) func() (authn.Authenticator, error) {
+func (b *builder) jwt(p *part, m *configv1.Jwt) func() (made, error) {
 	p.entry.Kind = authn.KindJWT
 	p.entry.Places = b.places(m.GetFrom(), bearer)
 	before := len(b.errors)
@@ -24,7 +24,12 @@ func (b *builder) jwt(p *part, m *configv1.Jwt) func() (authn.Authenticator, err
 	secret, ca, keys := b.keySource(p, m)
 	mapping := b.mapping(p, m.GetPrincipal())
 	require := b.require(p, m.GetRequire())
-	if len(b.errors) > before || b.isTainted(m) {
+	var claim authn.KeyClaimOptions
+	hasClaim, ready := m.GetApiKeyClaim() != nil, true
+	if hasClaim {
+		claim, ready = b.keyClaim(p, m.GetApiKeyClaim())
+	}
+	if len(b.errors) > before || b.isTainted(m) || !ready {
 		return nil
 	}
 	options := authn.JWTOptions{
@@ -33,9 +38,9 @@ func (b *builder) jwt(p *part, m *configv1.Jwt) func() (authn.Authenticator, err
 		Algorithms: m.GetAlgorithms(), Types: m.GetTypes(),
 		Leeway: m.GetLeeway().AsDuration(), MaxLifetime: m.GetMaxLifetime().AsDuration(),
 		RequireKeyID: m.GetKeys().GetRequireKid(), Require: require,
-		SharedSecret: secret, Map: mapping.Principal, MaxTokenBytes: b.token,
+		SharedSecret: secret, Map: mapping.Principal, MaxTokenBytes: b.token, CacheKeys: b.shared.cacheKeys,
 	}
-	return func() (authn.Authenticator, error) {
+	return func() (made, error) {
 		if m.GetSharedSecret() == nil {
 			set, err := authn.NewKeySet(authn.KeySetOptions{
 				Issuer: discoveryIssuer(m), DiscoveryURL: m.GetDiscoveryUrl(), JWKSURL: m.GetJwksUrl(), JWKSFile: keys,
@@ -45,12 +50,33 @@ func (b *builder) jwt(p *part, m *configv1.Jwt) func() (authn.Authenticator, err
 				MaxBytes: int64(bytesOf(m.GetKeys().GetMaxBytes())),
 			})
 			if err != nil {
-				return nil, err
+				return made{}, err
 			}
 			options.Keys = set
 		}
-		return authn.NewJWT(options)
+		if !hasClaim {
+			return verifying(authn.NewJWT(options))
+		}
+		claim.JWT = options
+		verifier, err := authn.NewKeyClaim(claim)
+		if err != nil {
+			return made{}, err
+		}
+		token, err := verifying(verifier.Token(), nil)
+		return made{verifier, token.start, token.close}, err
 	}
+}
+
+// verifying is a JWT authenticator with its keys, which are fetched in the background.
+func verifying(j *authn.JWT, err error) (made, error) {
+	if err != nil {
+		return made{}, err
+	}
+	m := made{authenticator: j, close: j.Close}
+	if keys := j.Keys(); keys != nil {
+		m.start = keys.Start
+	}
+	return m, nil
 }
 
 // discoveryIssuer is the issuer whose document tells the keys; "" where another

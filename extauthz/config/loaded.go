@@ -20,25 +20,54 @@ import (
 // Loaded is a configuration that holds, and what was made of it.
 type Loaded struct {
 	Config *configv1.Config // as decoded: variables expanded, switched-off blocks gone, secrets not read
-	Gate   *extauthz.Config // what a snapshot is made of
+	Gate   *extauthz.Config // what Snapshot is made of
 	Hash   string           // of everything but the secrets' values; equal on equal replicas
 	Files  []string         // that it was made of, the configuration first; absolute or as the path was given
 
+	// Snapshot decides by this configuration.
+	Snapshot *extauthz.Snapshot
+
 	instances []*instance
+	shared    shared
 	memory    map[string]mint.Key // signing keys that no file has
 	closed    sync.Once
 }
 
 // instance is an authenticator that several configurations in a row may share.
 type instance struct {
-	name          string
-	digest        [sha256.Size]byte
-	authenticator authn.Authenticator
-	holders       atomic.Int32
+	name   string
+	digest [sha256.Size]byte
+	made
+	holders atomic.Int32
 }
 
-func newInstance(p *part, a authn.Authenticator) *instance {
-	return &instance{name: p.config.GetName(), digest: p.digest, authenticator: a}
+// made is a new authenticator and what runs beside it: start and close may be nil.
+type made struct {
+	authenticator authn.Authenticator
+	start, close  func()
+}
+
+// alone is an authenticator that runs nothing in the background, but may have
+// connections to close.
+func alone[A authn.Authenticator](a A, err error) (made, error) {
+	if err != nil {
+		return made{}, err
+	}
+	m := made{authenticator: a}
+	if closer, ok := any(a).(interface{ Close() }); ok {
+		m.close = closer.Close
+	}
+	return m, nil
+}
+
+func newInstance(p *part, m made) *instance {
+	return &instance{name: p.config.GetName(), digest: p.digest, made: m}
+}
+
+// shared is what the authenticators of all configurations in a row have in common.
+type shared struct {
+	cacheKeys *authn.CacheKeys
+	passwords *authn.PasswordPool
 }
 
 // instance finds the authenticator that p describes, if l has it. l may be nil.
@@ -58,13 +87,8 @@ func (l *Loaded) instance(p *part) *instance {
 // from the configuration before are running already.
 func (l *Loaded) Start() {
 	for _, i := range l.instances {
-		switch a := i.authenticator.(type) {
-		case *authn.JWT:
-			if keys := a.Keys(); keys != nil {
-				keys.Start()
-			}
-		case interface{ Start() }:
-			a.Start()
+		if i.start != nil {
+			i.start()
 		}
 	}
 }
@@ -74,8 +98,8 @@ func (l *Loaded) Start() {
 func (l *Loaded) Close() {
 	l.closed.Do(func() {
 		for _, i := range l.instances {
-			if closer, ok := i.authenticator.(interface{ Close() }); ok && i.holders.Add(-1) == 0 {
-				closer.Close()
+			if i.holders.Add(-1) == 0 && i.close != nil {
+				i.close()
 			}
 		}
 	})
@@ -108,7 +132,12 @@ func Load(path string, env func(string) (string, bool), before *Loaded) (*Loaded
 		b.discard()
 		return nil, report
 	}
-	loaded := b.finish(path)
+	loaded, err := b.finish(path)
+	if err != nil {
+		report.Errors = append(report.Errors, Problem{At: policy.Position{File: path, Line: 1, Column: 1}, Message: err.Error()})
+		b.discard()
+		return nil, report
+	}
 	report.Summary = b.summary(loaded.Hash)
 	return loaded, report
 }
@@ -119,25 +148,29 @@ func (b *builder) discard() {
 		if p.instance == nil || b.reuse.instance(p) != nil {
 			continue
 		}
-		if closer, ok := p.instance.authenticator.(interface{ Close() }); ok {
-			closer.Close()
+		if p.instance.close != nil {
+			p.instance.close()
 		}
 	}
 }
 
-func (b *builder) finish(path string) *Loaded {
+func (b *builder) finish(path string) (*Loaded, error) {
 	hash := b.hash()
 	b.gate.Hash = hash
 	b.gate.Tenancy = b.tenancy
+	snapshot, err := extauthz.NewSnapshot(&b.gate)
+	if err != nil {
+		return nil, err
+	}
 	loaded := &Loaded{
-		Config: b.config, Gate: &b.gate, Hash: hash,
+		Config: b.config, Gate: &b.gate, Hash: hash, Snapshot: snapshot, shared: b.shared,
 		Files: append([]string{path}, b.files.sorted()...), memory: b.memory,
 	}
 	for _, p := range b.parts {
 		p.instance.holders.Add(1)
 		loaded.instances = append(loaded.instances, p.instance)
 	}
-	return loaded
+	return loaded, nil
 }
 
 // hash is over the decoded configuration, the variables that expressions read and

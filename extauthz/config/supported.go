@@ -7,21 +7,13 @@ import "google.golang.org/protobuf/reflect/protoreflect"
 // remedy by field. They are refused, since a field that is ignored is a rule that
 // somebody believes in.
 var unsupported = map[protoreflect.FullName]string{
-	"gatehouse.config.v1.Config.store":                     notYet,
-	"gatehouse.config.v1.Config.directory":                 notYet,
-	"gatehouse.config.v1.Config.tracing":                   notYet,
-	"gatehouse.config.v1.Config.decision_log":              notYet,
-	"gatehouse.config.v1.Listen.admin":                     notYet,
-	"gatehouse.config.v1.ApiKey.store":                     notYet,
-	"gatehouse.config.v1.Jwt.api_key_claim":                notYet,
-	"gatehouse.config.v1.Authenticator.basic":              notYet,
-	"gatehouse.config.v1.Authenticator.client_credentials": notYet,
-	"gatehouse.config.v1.Authenticator.token":              notYet,
-	"gatehouse.config.v1.Authenticator.introspection":      notYet,
-	"gatehouse.config.v1.Authenticator.refresh_token":      notYet,
-	"gatehouse.config.v1.Authenticator.lookup":             notYet,
-	"gatehouse.config.v1.Authenticator.peer":               notYet,
-	"gatehouse.config.v1.Authenticator.mtls":               notYet,
+	"gatehouse.config.v1.Config.store":        notYet,
+	"gatehouse.config.v1.Config.directory":    notYet,
+	"gatehouse.config.v1.Config.tracing":      notYet,
+	"gatehouse.config.v1.Config.decision_log": notYet,
+	"gatehouse.config.v1.Listen.admin":        notYet,
+	"gatehouse.config.v1.ApiKey.store":        notYet,
+	"gatehouse.config.v1.Authenticator.token": notYet,
 }
 
 const notYet = "remove it"

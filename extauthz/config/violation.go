@@ -18,14 +18,18 @@ func (w *walker) violation(root *yaml.Node, d protoreflect.MessageDescriptor, v 
 	if w.broken[place.node] || !place.present && w.broken[place.parent] {
 		return Problem{}, false
 	}
+	for _, n := range place.chain {
+		w.invalid[n] = true
+	}
 	message, remedy := describe(v, place)
 	return w.src.problem(w.at(place.node), message, remedy), true
 }
 
 // place is where a field path leads in the file.
 type place struct {
-	node, parent *yaml.Node // the value, or the closest mapping around it
-	name, list   string     // of the field or key, and of the list that an item is in
+	node, parent *yaml.Node   // the value, or the closest mapping around it
+	name, list   string       // of the field or key, and of the list that an item is in
+	chain        []*yaml.Node // from the root to the node
 	present      bool
 	item         bool // of a list or map
 	text         string
@@ -33,7 +37,7 @@ type place struct {
 }
 
 func (w *walker) locate(root *yaml.Node, d protoreflect.MessageDescriptor, path *validate.FieldPath) place {
-	at := place{node: root, parent: root, present: true}
+	at := place{node: root, parent: root, present: true, chain: []*yaml.Node{root}}
 	for _, element := range path.GetElements() {
 		at.item = false
 		value := lookup(at.node, element.GetFieldName())
@@ -57,14 +61,17 @@ func (w *walker) locate(root *yaml.Node, d protoreflect.MessageDescriptor, path 
 			return at
 		}
 		at.parent, at.node = at.node, value
+		at.chain = append(at.chain, value)
 		switch subscript := element.GetSubscript().(type) {
 		case *validate.FieldPathElement_Index:
 			if int(subscript.Index) < len(value.Content) {
 				at.node, at.item = value.Content[subscript.Index], true
+				at.chain = append(at.chain, at.node)
 			}
 		case *validate.FieldPathElement_StringKey:
 			if entry := lookup(value, subscript.StringKey); entry != nil {
 				at.node, at.item, at.name = entry, true, subscript.StringKey
+				at.chain = append(at.chain, at.node)
 			}
 		}
 	}

@@ -26,8 +26,9 @@ type walker struct {
 
 	// broken are the mappings that lost a part to a report, tainted are those and
 	// all that contain them. What is missing from a broken mapping is not reported.
-	broken, tainted map[*yaml.Node]bool
-	stack           []*yaml.Node
+	// Invalid are those that hold a value out of the schema's bounds.
+	broken, tainted, invalid map[*yaml.Node]bool
+	stack                    []*yaml.Node
 }
 
 func newWalker(src *source, env func(string) (string, bool)) *walker {
@@ -36,6 +37,7 @@ func newWalker(src *source, env func(string) (string, bool)) *walker {
 		disabled: map[string]map[string]policy.Position{},
 		broken:   map[*yaml.Node]bool{},
 		tainted:  map[*yaml.Node]bool{},
+		invalid:  map[*yaml.Node]bool{},
 	}
 }
 
