@@ -55,7 +55,7 @@ func newPeerSignature(options PeerSignatureOptions) (*peerSignature, error) {
 		options.Components = peersign.DefaultComponents
 	}
 	probe := peersign.Message{Field: func(string) []string { return []string{""} }}
-	input := httpsfv.InnerList{}
+	input := httpsfv.InnerList{Params: httpsfv.NewParams()}
 	for _, name := range options.Components {
 		input.Items = append(input.Items, httpsfv.NewItem(name))
 	}

@@ -63,7 +63,15 @@ func cutAround(line string, column int) (string, int) {
 	}
 	start := max(0, min(column-maxSourceColumns/2, len(runes)-maxSourceColumns))
 	end := min(len(runes), start+maxSourceColumns)
-	return "…" + string(runes[start:end]) + "…", min(column, len(runes)) - start + 1
+	column = min(column, len(runes)) - start
+	shown := string(runes[start:end])
+	if end < len(runes) {
+		shown += "…"
+	}
+	if start > 0 {
+		return "…" + shown, column + 1
+	}
+	return shown, column
 }
 
 // A Report is everything that loading had to say. A configuration with Errors does
