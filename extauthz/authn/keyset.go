@@ -48,6 +48,7 @@ type KeySetOptions struct {
 	CAPEM              []byte // trusted instead of the system's certificates
 
 	// Notify, if set, is called after each fetch, from the goroutine that made it.
+	// Requests may be waiting for it to return.
 	Notify func(KeySetState)
 
 	transport http.RoundTripper // instead of a network, for tests
@@ -424,14 +425,17 @@ func (k *KeySet) find(ctx context.Context, h header, now time.Time, local bool) 
 	if reason != policy.ReasonUnknownKey || h.keyID == "" {
 		return key, reason, err
 	}
-	if !local {
-		if f := k.refetch(now); f != nil {
-			if !f.wait(ctx) {
-				return nil, policy.ReasonKeysUnavailable, fmt.Errorf("waiting for keys: %w", ctx.Err())
-			}
-			set = k.current.Load()
-			key, reason, err = set.find(h)
+	// Twice, as a fetch that was under way may have asked before the key was published.
+	for tries := 0; tries < 2 && !local && reason == policy.ReasonUnknownKey; tries++ {
+		f := k.refetch(now)
+		if f == nil {
+			break
 		}
+		if !f.wait(ctx) {
+			return nil, policy.ReasonKeysUnavailable, fmt.Errorf("waiting for keys: %w", ctx.Err())
+		}
+		set = k.current.Load()
+		key, reason, err = set.find(h)
 	}
 	if reason == policy.ReasonUnknownKey && set.failing {
 		return nil, policy.ReasonKeysUnavailable, errors.New("the key is not in the last good set, and the last fetch failed")

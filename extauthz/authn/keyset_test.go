@@ -592,6 +592,36 @@ func TestKeySetUnknownKeyInterval(t *testing.T) {
 	})
 }
 
+// A fetch that asked before a key was published must not refuse the key's first token.
+func TestKeySetFetchUnderWayKnowsTheNewKeyToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		published := `{"keys":[` + rfc8037Key + `]}`
+		keys, err := NewKeySet(KeySetOptions{
+			JWKSURL: "https://issuer.example/jwks",
+			transport: answers(func(*http.Request) (int, string) {
+				body := published // as it was when the request came in
+				time.Sleep(time.Second)
+				return 200, body
+			}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer keys.Close()
+		if err := keys.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		early := keys.begin()
+		synctest.Wait()
+		published = `{"keys":[{"kid":"new",` + rfc8037Key[1:] + `]}`
+		key, reason, err := keys.find(t.Context(), header{algorithm: "EdDSA", keyID: "new", hasKeyID: true}, time.Now(), false)
+		if key == nil {
+			t.Errorf("find gave %v (%v), want the key", reason, err)
+		}
+		early.wait(t.Context())
+	})
+}
+
 func TestKeySetCloseEndsAFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys, err := NewKeySet(KeySetOptions{

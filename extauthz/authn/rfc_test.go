@@ -60,7 +60,7 @@ func TestRFCSignatures(t *testing.T) {
 			if err := key.verify(&token); err != nil {
 				t.Error(err)
 			}
-			for i := range token.signature {
+			for i := 0; i < len(token.signature); i += 5 {
 				token.signature[i] ^= 1
 				if key.verify(&token) == nil {
 					t.Errorf("a signature with byte %d changed verifies", i)
