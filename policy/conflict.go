@@ -28,7 +28,8 @@ type conflictSearch struct {
 	vague      map[depthPlace][]int32   // patterns that at this depth have no literal
 	told       map[[2]int32]bool
 	reported   map[conflictPair]bool
-	count      int
+	count      int // of conflicts told
+	steps      int // of all patterns
 
 	// Of the pattern that is walked.
 	pattern  *Pattern
@@ -85,17 +86,19 @@ func (b *builder) checkConflicts() {
 	b.searchConflicts(&both, all, true, walkBudget)
 }
 
-func (b *builder) searchConflicts(f *forest, members []int32, across bool, budget int) {
+// searchConflicts gives the steps that it took: nodes visited and patterns compared.
+func (b *builder) searchConflicts(f *forest, members []int32, across bool, budget int) (steps int) {
 	s := conflictSearch{
 		builder: b, forest: f, members: members, across: across, walkBudget: budget,
 		told: make(map[[2]int32]bool), reported: make(map[conflictPair]bool),
 	}
 	for _, id := range members {
 		if s.count >= maxConflicts {
-			return
+			break
 		}
 		s.search(id)
 	}
+	return s.steps
 }
 
 // search looks for the conflicts of one pattern: with patterns of its own method (each
@@ -124,6 +127,7 @@ func (s *conflictSearch) searchTree(root *node, narrowerMethod bool) {
 	}
 	s.visits, s.budget = 0, s.walkBudget
 	s.walk(root, 0, narrowerMethod, false)
+	s.steps += s.visits
 	if s.visits <= s.budget {
 		return
 	}
@@ -131,8 +135,10 @@ func (s *conflictSearch) searchTree(root *node, narrowerMethod bool) {
 	if !ok {
 		s.visits, s.budget = 0, math.MaxInt
 		s.walk(root, 0, narrowerMethod, false)
+		s.steps += s.visits
 		return
 	}
+	s.steps += len(candidates)
 	for _, other := range candidates {
 		rel := comparePaths(s.pattern, s.table.patterns[other-1].Pattern)
 		if narrowerMethod {

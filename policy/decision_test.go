@@ -392,29 +392,6 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-func TestTCPRoute(t *testing.T) {
-	table := tableOf(t, &Route{Name: "tcp", TCP: true, Allow: []Requirement{{Authenticators: &Names{Values: []string{"mesh"}}}}})
-	r := &Request{TCP: true}
-	for _, tt := range []struct {
-		name string
-		p    *Principal
-		want Outcome
-	}{
-		{"its peer", &Principal{Authenticator: "mesh"}, Allowed},
-		{"another", &Principal{Authenticator: "corp"}, Forbidden},
-		{"nobody", nil, Unauthenticated},
-	} {
-		if d := table.Match(r).Decide(tt.p, r); d.Outcome != tt.want {
-			t.Errorf("%s: %v, %v, want %v", tt.name, d.Outcome, d.Reason, tt.want)
-		}
-	}
-	for _, r := range []*Request{{Method: "GET", Path: "/"}, {Method: "GET", Path: "/", Context: []Pair{{RouteName, "tcp"}}}} {
-		if m := table.Match(r); m.Route != nil {
-			t.Errorf("Match(%+v) = the route for TCP, want none", r)
-		}
-	}
-}
-
 func TestReasonsAndOutcomes(t *testing.T) {
 	if d := (Decision{}); d.Outcome != Forbidden || d.Reason.Outcome() != Forbidden || len(d.Unmet()) != 0 {
 		t.Errorf("Decision{} = %+v, want forbidden", d)

@@ -9,8 +9,6 @@ type Route struct {
 	Index    int       // place in the file, and in whatever runs parallel to the table
 	Patterns []Pattern // empty: reachable by name only
 
-	TCP bool // covers what no HTTP route can: Checks without an HTTP part; has no Patterns
-
 	Public bool
 	Forbid bool
 	Allow  []Requirement // any one suffices

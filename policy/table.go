@@ -13,7 +13,6 @@ type Table struct {
 	enforced forest
 	shadows  forest // the patterns of shadow routes: what the table would have besides
 	names    map[string]*entry
-	tcp      *entry // nil: nothing but HTTP
 	tenancy  *Tenancy
 }
 
@@ -82,10 +81,6 @@ func NewTable(routes []*Route, tenancy *Tenancy) (*Table, []Problem) {
 			e.clauses[j] = b.compile(&r.Allow[j])
 		}
 		b.checkRoute(e)
-		if r.TCP {
-			t.tcp = e
-			continue
-		}
 		b.addName(e)
 		b.addPatterns(e)
 	}
@@ -101,16 +96,14 @@ func NewTable(routes []*Route, tenancy *Tenancy) (*Table, []Problem) {
 
 // Match finds the route that covers r: of the narrowest host that has one, the most
 // specific. If the request's context names a route, it is that one, provided that it
-// covers r too. A Check without an HTTP part goes to the route for these. Shadow routes
-// are not there. Match allocates nothing.
+// covers r too. Nothing covers a Check without an HTTP part, and shadow routes are not
+// there. Match allocates nothing.
 func (t *Table) Match(r *Request) Match {
 	switch {
 	case t == nil:
 		return Match{Reason: ReasonNoRoute}
-	case r.TCP && t.tcp == nil:
-		return Match{Reason: ReasonNotHTTP}
 	case r.TCP:
-		return Match{Route: t.tcp.route, entry: t.tcp}
+		return Match{Reason: ReasonNotHTTP}
 	}
 	if name, ok := r.ContextValue(RouteName); ok {
 		return t.matchNamed(name, r)
@@ -208,7 +201,7 @@ func (t *Table) Rows() []Row {
 	}
 	slices.SortStableFunc(rows, func(a, b Row) int { return compareRows(a.Pattern, b.Pattern) })
 	for i := range t.entries {
-		if r := t.entries[i].route; len(r.Patterns) == 0 && !r.TCP {
+		if r := t.entries[i].route; len(r.Patterns) == 0 {
 			rows = append(rows, Row{Route: r})
 		}
 	}
