@@ -1,0 +1,366 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/golang-jwt/jwt/v5"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	issuer = "https://idp.example.com/realms/corp"
+	keyID  = "bench-2026"
+	secret = "bench-0123456789abcdef0123456789abcdef"
+)
+
+// A lab holds what all scenarios share.
+type lab struct {
+	opts   options
+	dir    string
+	binary string
+	key    *rsa.PrivateKey
+	floor  *process
+	listen string // of the do-nothing server
+	fresh  int    // never-seen tokens signed so far
+}
+
+func newLab(dir string, opts options) (*lab, error) {
+	l := &lab{opts: opts, dir: dir, binary: filepath.Join(dir, "gatehouse")}
+	if out, err := exec.Command("go", "build", "-o", l.binary, "github.com/gatehouse-authz/gatehouse/cmd/gatehouse").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building gatehouse: %w\n%s", err, out)
+	}
+	var err error
+	if l.key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		return nil, err
+	}
+	if err := l.writeKeys(); err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if l.listen, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	l.floor, err = start(dir, self, "floor", l.listen)
+	return l, err
+}
+
+func (l *lab) close() { l.floor.stop() }
+
+func (l *lab) writeKeys() error {
+	jwk, err := jwkset.NewJWKFromKey(l.key.Public(), jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: keyID, ALG: jwkset.AlgRS256, USE: jwkset.UseSig}})
+	if err != nil {
+		return err
+	}
+	set := jwkset.NewMemoryStorage()
+	if err := set.KeyWrite(context.Background(), jwk); err != nil {
+		return err
+	}
+	text, err := set.JSONPublic(context.Background())
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(l.dir, "jwks.json"), text, 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.dir, "api-key"), []byte(secret), 0o600)
+}
+
+// config writes a configuration with s.routes routes that listens on the two addresses.
+func (l *lab) config(s scenario, grpc, ops string) (string, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, `version: 1
+listen:
+  grpc: {address: %q}
+  ops: {address: %q%s}
+authenticators:
+- name: machines
+  api_key: {from: [{header: x-api-key}], keys: [{id: ci, secret: {file: api-key}, principal: {tenant: acme, roles: [reader]}}]}
+- name: corp
+  jwt:
+    issuer: %s
+    jwks_file: jwks.json
+    audiences: [orders]
+    algorithms: [RS256]
+    principal: {username: {claim: email}, tenant: {claim: tenant}, roles: {claim: roles}}
+forward:
+  headers: {x-tenant-id: "{tenant}", x-user: "{username}"}
+`, grpc, ops, map[bool]string{true: ", pprof: true"}[l.opts.profile != ""], issuer)
+	if s.log {
+		fmt.Fprintf(&b, "decision_log: {file: %q}\n", filepath.Join(l.dir, "decisions.jsonl"))
+	}
+	b.WriteString(`routes:
+- match: ["GET /tenants/{tenant}/orders/{id}"]
+  name: read-orders
+  allow: [{roles: {any: [reader]}}]
+- match: ["GET /public/"]
+  public: true
+`)
+	for i := 2; i < s.routes; i++ {
+		fmt.Fprintf(&b, "- {match: [\"GET /service-%d/{tenant}/items/{id}\"], allow: [{tenant: \"{path.tenant}\", roles: {any: [reader, writer]}}]}\n", i)
+	}
+	path := filepath.Join(l.dir, "gatehouse.yaml")
+	return path, os.WriteFile(path, []byte(b.String()), 0o600)
+}
+
+// token signs the n-th token.
+func (l *lab) token(n int, role string) (string, error) {
+	t := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+		"iss": issuer, "aud": []string{"orders", "account"}, "sub": fmt.Sprintf("5f0c9b1e-7a55-4f0d-9c1a-%012d", n), "email": fmt.Sprintf("user%d@example.com", n),
+		"tenant": "acme", "roles": []string{"user", role}, "scope": "openid email profile", "typ": "Bearer", "azp": "web", "acr": "1",
+		"session_state": "0b3f6c0e-41d8-4a2c-8a50-2b6d6c4c6f10", "name": "Ada Example", "given_name": "Ada", "family_name": "Example",
+		"iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(), "jti": fmt.Sprintf("2f0f8c1c-0000-4000-8000-%012d", n),
+		"realm_access": map[string]any{"roles": []string{"offline_access", "uma_authorization", "default-roles-corp"}},
+	})
+	t.Header["kid"] = keyID
+	return t.SignedString(l.key)
+}
+
+// messages are the Checks of a scenario, marshalled.
+func (l *lab) messages(s scenario, n int) ([][]byte, error) {
+	out := make([][]byte, 0, n)
+	for range n {
+		headers := map[string]string{}
+		path := "/tenants/acme/orders/4711?expand=items&lang=en"
+		switch s.load {
+		case apiKey:
+			headers["x-api-key"] = secret
+		case publicPage:
+			path = "/public/index.html"
+		case noPlace:
+		default:
+			role := "reader"
+			if s.load == wrongRole {
+				role = "guest"
+			}
+			token, err := l.token(l.fresh, role)
+			if err != nil {
+				return nil, err
+			}
+			l.fresh++
+			headers["authorization"] = "Bearer " + token
+		}
+		text, err := proto.Marshal(check(path, headers))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, text)
+	}
+	return out, nil
+}
+
+// check is a Check as Envoy sends it for a browser's request.
+func check(path string, extra map[string]string) *authv3.CheckRequest {
+	headers := map[string]string{
+		":authority": "api.example.com", ":method": "GET", ":path": path, ":scheme": "https",
+		"accept": "application/json, text/plain, */*", "accept-encoding": "gzip, deflate, br, zstd", "accept-language": "en-GB,en;q=0.9,de;q=0.8",
+		"user-agent":      "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
+		"x-forwarded-for": "203.0.113.7", "x-forwarded-proto": "https", "x-request-id": "7f6f6a3e-2f6d-4a55-9d0e-3d3f4d5a6b7c",
+		"referer": "https://app.example.com/orders", "cookie": "theme=dark; consent=1",
+	}
+	for k, v := range extra {
+		headers[k] = v
+	}
+	peer := func(address string, port uint32) *authv3.AttributeContext_Peer {
+		return &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+			Address: address, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port}}}}}
+	}
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Source: peer("203.0.113.7", 50312), Destination: peer("192.0.2.10", 8443),
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Id: "14711031553279213117", Method: "GET", Headers: headers, Path: path, Host: "api.example.com", Scheme: "https", Protocol: "HTTP/2", Size: -1,
+		}},
+	}}
+}
+
+// measure runs one scenario: a fresh gatehouse, then the same load on both servers in turns.
+func (l *lab) measure(ctx context.Context, s scenario) (Figures, error) {
+	f := Figures{Scenario: s.name, Target: s.target}
+	grpc, err := freeAddress()
+	if err != nil {
+		return f, err
+	}
+	ops, err := freeAddress()
+	if err != nil {
+		return f, err
+	}
+	config, err := l.config(s, grpc, ops)
+	if err != nil {
+		return f, err
+	}
+	calls, distinct := l.opts.calls, s.tokens
+	if s.load == neverSeen {
+		calls = max(1000, calls/20) // each must be signed first
+		distinct = calls * l.opts.rounds
+	}
+	messages, err := l.messages(s, distinct)
+	if err != nil {
+		return f, err
+	}
+	warm, err := l.messages(s, 1)
+	if err != nil {
+		return f, err
+	}
+	args := []string{"serve", "--config", config, "--log-level", "warn"}
+	if l.opts.plain {
+		args = append(args, "--plain")
+	}
+	server, err := start(l.dir, l.binary, args...)
+	if err != nil {
+		return f, err
+	}
+	defer server.stop()
+	floorClient, err := dial(l.listen, l.opts.connections)
+	if err != nil {
+		return f, err
+	}
+	defer floorClient.close()
+	gateClient, err := dial(grpc, l.opts.connections)
+	if err != nil {
+		return f, err
+	}
+	defer gateClient.close()
+	if err := gateClient.first(ctx, warm[0], s.want()); err != nil {
+		return f, fmt.Errorf("the first Check: %w\n%s", err, server.output())
+	}
+	f.StartMillis = float64(time.Since(server.started).Milliseconds())
+	if err := floorClient.first(ctx, warm[0], codeOK); err != nil {
+		return f, fmt.Errorf("the do-nothing server: %w", err)
+	}
+	if s.load != neverSeen { // let caches and connections settle
+		if err := gateClient.run(ctx, messages, 0, max(2000, len(messages)), l.opts.concurrency, s.want()); err != nil {
+			return f, err
+		}
+	}
+	if s.load == neverSeen {
+		alone := l.verification(messages[:min(1000, len(messages))])
+		f.Alone = micros(alone, min(1000, len(messages)))
+	}
+	if l.opts.profile != "" {
+		finish, err := l.profile(ops, s.name)
+		if err != nil {
+			return f, err
+		}
+		defer finish()
+	}
+	floorCalls := l.opts.calls
+	for round := range l.opts.rounds {
+		floor, err := timed(l.floor, func() error {
+			return floorClient.run(ctx, messages, round*calls, floorCalls, l.opts.concurrency, codeOK)
+		})
+		if err != nil {
+			return f, err
+		}
+		gate, err := timed(server, func() error {
+			return gateClient.run(ctx, messages, round*calls, calls, l.opts.concurrency, s.want())
+		})
+		if err != nil {
+			return f, err
+		}
+		f.Floor = append(f.Floor, micros(floor, floorCalls))
+		f.Gatehouse = append(f.Gatehouse, micros(gate, calls))
+		f.Ratio = append(f.Ratio, micros(gate, calls)/micros(floor, floorCalls))
+	}
+	if s.load == neverSeen {
+		f.Target += f.Alone / median(f.Floor) * 1.15
+	}
+	f.ResidentMiB, err = server.resident()
+	return f, err
+}
+
+func timed(p *process, work func() error) (time.Duration, error) {
+	before, err := p.cpu()
+	if err != nil {
+		return 0, err
+	}
+	if err := work(); err != nil {
+		return 0, err
+	}
+	after, err := p.cpu()
+	return after - before, err
+}
+
+// verification is the time that RS256 alone takes for these messages' tokens: one
+// SHA-256 and one RSA operation each.
+func (l *lab) verification(messages [][]byte) time.Duration {
+	token, err := l.token(0, "reader")
+	if err != nil {
+		panic(err) // the key has signed before
+	}
+	signed, sig64, _ := cutLast(token)
+	signature, err := jwt.NewParser().DecodeSegment(sig64)
+	if err != nil {
+		panic(err)
+	}
+	start := time.Now()
+	for range messages {
+		sum := sha256.Sum256([]byte(signed))
+		if err := rsa.VerifyPKCS1v15(&l.key.PublicKey, crypto.SHA256, sum[:], signature); err != nil {
+			panic(err)
+		}
+	}
+	return time.Since(start)
+}
+
+func cutLast(token string) (before, after string, found bool) {
+	i := strings.LastIndexByte(token, '.')
+	if i < 0 {
+		return token, "", false
+	}
+	return token[:i], token[i+1:], true
+}
+
+// profile asks the server for a CPU profile of what follows; finish waits for it and
+// leaves the file in bench/.
+func (l *lab) profile(ops, name string) (finish func(), err error) {
+	if err := os.MkdirAll("bench", 0o755); err != nil {
+		return nil, err
+	}
+	file := filepath.Join("bench", strings.NewReplacer(" ", "-", ",", "", "(", "", ")", "").Replace(name)+".pprof")
+	done := make(chan error, 1)
+	go func() { done <- fetch("http://"+ops+"/debug/pprof/profile?seconds=5", file) }()
+	return func() {
+		if err := <-done; err != nil {
+			fmt.Fprintln(os.Stderr, "bench: fetching the profile:", err)
+			return
+		}
+		fmt.Fprintln(os.Stderr, "profile:", file)
+	}, nil
+}
+
+func fetch(url, file string) error {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, resp.Body); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}

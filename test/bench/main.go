@@ -1,0 +1,132 @@
+// Command bench measures what one Check costs gatehouse, beside a gRPC server that
+// does nothing.
+//
+// Both servers run in processes of their own and get the same load in turns, so that
+// what the machine does meanwhile hits both. The measure is CPU time per Check, read
+// from /proc, as a ratio to the do-nothing server of the same round; the table gives
+// minimum, median and maximum over the rounds. Linux only.
+//
+// Run it with `make bench`, or `go run ./test/bench -help`.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "floor" {
+		if err := serveFloor(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var opts options
+	flag.IntVar(&opts.rounds, "rounds", 5, "interleaved rounds; the table shows their median")
+	flag.IntVar(&opts.calls, "calls", 40_000, "Checks per server and round")
+	flag.IntVar(&opts.concurrency, "concurrency", 16, "Checks in flight")
+	flag.IntVar(&opts.connections, "connections", 2, "gRPC connections, as many as Envoy has workers")
+	flag.StringVar(&opts.only, "only", "", "run only scenarios whose name holds this text")
+	flag.StringVar(&opts.json, "json", "", "also write the figures to this file")
+	flag.StringVar(&opts.profile, "profile", "", "`cpu`: leave a pprof file per scenario in bench/")
+	flag.BoolVar(&opts.plain, "plain", false, "measure gatehouse with --plain, the slow reference path")
+	flag.Parse()
+	if flag.NArg() > 0 || opts.rounds < 1 || opts.calls < 1 || opts.concurrency < 1 || opts.connections < 1 || opts.profile != "" && opts.profile != "cpu" {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, opts); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	rounds, calls, concurrency, connections int
+	only, json, profile                     string
+	plain                                   bool
+}
+
+// Figures are what came of one scenario.
+type Figures struct {
+	Scenario    string    `json:"scenario"`
+	Target      float64   `json:"target"`       // the ratio to stay under
+	Floor       []float64 `json:"floor_us"`     // CPU per Check of the do-nothing server, by round
+	Gatehouse   []float64 `json:"gatehouse_us"` // CPU per Check of gatehouse, by round
+	Ratio       []float64 `json:"ratio"`        // of the two, by round
+	Alone       float64   `json:"alone_us,omitempty"`
+	ResidentMiB float64   `json:"resident_mib"`
+	StartMillis float64   `json:"start_ms"` // from exec to the first correct Check
+}
+
+func run(ctx context.Context, opts options) error {
+	dir, err := os.MkdirTemp("", "gatehouse-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	fmt.Fprintln(os.Stderr, "building gatehouse and making tokens…")
+	lab, err := newLab(dir, opts)
+	if err != nil {
+		return err
+	}
+	defer lab.close()
+	var all []Figures
+	for _, s := range scenarios() {
+		if !strings.Contains(s.name, opts.only) {
+			continue
+		}
+		f, err := lab.measure(ctx, s)
+		if err != nil {
+			return fmt.Errorf("measuring %s: %w", s.name, err)
+		}
+		all = append(all, f)
+		fmt.Fprintf(os.Stderr, "%-40s ratio %.2f, target %.2f\n", s.name, median(f.Ratio), f.Target)
+	}
+	report(all)
+	if opts.json == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(opts.json, append(text, '\n'), 0o644)
+}
+
+func report(all []Figures) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	defer w.Flush()
+	fmt.Fprintln(w, "work\tfloor µs\tgatehouse µs\tratio min\tmedian\tmax\ttarget\tmet\tMiB\tstart ms")
+	for _, f := range all {
+		met := "yes"
+		if median(f.Ratio) > f.Target {
+			met = "no"
+		}
+		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t%.0f\t%.0f\n", f.Scenario, median(f.Floor), median(f.Gatehouse),
+			slices.Min(f.Ratio), median(f.Ratio), slices.Max(f.Ratio), f.Target, met, f.ResidentMiB, f.StartMillis)
+	}
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	if n := len(sorted); n%2 == 0 {
+		return (sorted[n/2-1] + sorted[n/2]) / 2
+	}
+	return sorted[len(sorted)/2]
+}
+
+func micros(d time.Duration, calls int) float64 {
+	return float64(d.Nanoseconds()) / 1000 / float64(calls)
+}
