@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -175,9 +176,9 @@ func lifetimeOf(v any) (time.Duration, error) {
 	if !ok {
 		return 0, errors.New("expires_in is not a number")
 	}
-	lifetime, err := time.ParseDuration(text + "s")
-	if err != nil || lifetime < 0 {
+	seconds, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(seconds >= 0) {
 		return 0, errors.New("expires_in is not a number")
 	}
-	return min(lifetime, maxLifetime), nil
+	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second)), nil
 }

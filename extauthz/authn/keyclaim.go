@@ -50,7 +50,9 @@ func NewKeyClaim(options KeyClaimOptions) (*KeyClaim, error) {
 		return nil, errors.New("a mapping is needed")
 	}
 	own := options.JWT
-	own.Map = func(Claims) (*policy.Principal, policy.Reason, error) { return &policy.Principal{}, policy.ReasonNone, nil }
+	own.Map = func(Claims) (*policy.Principal, policy.Reason, error) {
+		return &policy.Principal{}, policy.ReasonNone, nil
+	}
 	token, err := NewJWT(own)
 	if err != nil {
 		return nil, err
