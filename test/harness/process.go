@@ -104,21 +104,28 @@ func (p *Process) Kill() {
 // when the program ends before that or timeout passes.
 func (p *Process) WaitFor(t testing.TB, what string, timeout time.Duration, look func(output string) bool) {
 	t.Helper()
+	if err := p.Await(what, timeout, look); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Await is WaitFor for those who know what to do next.
+func (p *Process) Await(what string, timeout time.Duration, look func(output string) bool) error {
 	deadline := time.After(timeout)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
 		if look(p.Output()) {
-			return
+			return nil
 		}
 		select {
 		case <-p.done:
 			if look(p.Output()) { // it may have spoken last
-				return
+				return nil
 			}
-			t.Fatalf("%s ended (%v) before %s", p.name, p.err, what)
+			return fmt.Errorf("%s ended (%v) before %s", p.name, p.err, what)
 		case <-deadline:
-			t.Fatalf("%s: no %s within %v", p.name, what, timeout)
+			return fmt.Errorf("%s: no %s within %v", p.name, what, timeout)
 		case <-tick.C:
 		}
 	}
