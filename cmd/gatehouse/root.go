@@ -87,8 +87,12 @@ file: who is calling (tokens, API keys, cookies, certificates) and who may call 
 	root.AddCommand(
 		p.serveCommand(),
 		p.demoCommand(),
-		p.hashCommand(),
 		p.validateCommand(),
+		p.checkCommand(),
+		p.explainCommand(),
+		p.routesCommand(),
+		p.healthcheckCommand(),
+		p.hashCommand(),
 		p.versionCommand(),
 	)
 	return root
@@ -127,6 +131,9 @@ func oneArg(name string) cobra.PositionalArgs {
 func flagError(cmd *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
+	}
+	if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
+		return noArgs(cmd, args) // the flag is of a command that does not exist
 	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {

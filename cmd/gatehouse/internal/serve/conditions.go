@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -94,6 +95,23 @@ func issuerCondition(name string, state authn.KeySetState, now time.Time) Condit
 		c.Detail = fmt.Sprintf("%d keys, fetched %s ago", state.Keys, now.Sub(state.LastSuccess).Round(time.Second))
 	}
 	return c
+}
+
+// keysPoll is how often WaitForKeys looks.
+const keysPoll = 10 * time.Millisecond
+
+// WaitForKeys waits until the keys of every issuer have been fetched once, or could not
+// be, or ctx ends. set may be nil.
+func WaitForKeys(ctx context.Context, set *authn.Set) {
+	tick := time.NewTicker(keysPoll)
+	defer tick.Stop()
+	for !issuersAsked(set) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // issuersAsked tells whether the keys of every issuer have been fetched, or could not be.

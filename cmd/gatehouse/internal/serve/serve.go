@@ -242,25 +242,14 @@ func (s *service) newDoor(l *configv1.Listener, loaded *config.Loaded, security 
 	return door, nil
 }
 
-// settle is closed when the keys of every issuer have been fetched once, or could not be,
-// or issuerPatience is over.
+// settle is closed when [WaitForKeys] is done or issuerPatience is over.
 func (s *service) settle(ctx context.Context) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		patience := time.NewTimer(issuerPatience)
-		defer patience.Stop()
-		tick := time.NewTicker(issuerPatience / 200)
-		defer tick.Stop()
-		for !issuersAsked(s.authenticators()) {
-			select {
-			case <-tick.C:
-			case <-patience.C:
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
+		ctx, cancel := context.WithTimeout(ctx, issuerPatience)
+		defer cancel()
+		WaitForKeys(ctx, s.authenticators())
 	}()
 	return done
 }
