@@ -92,6 +92,13 @@ func freePort(t testing.TB) string {
 	return port
 }
 
+// At is the same server under another address, that of something in front of it.
+// Keycloak takes its own address, and so the issuer, from the Host header.
+func (s *Server) At(base string) *Server { return &Server{base: base} }
+
+// Base is the server's address: http://127.0.0.1:PORT.
+func (s *Server) Base() string { return s.base }
+
 // Issuer is the issuer of a realm, as in iss.
 func (s *Server) Issuer(realm string) string { return s.base + "/realms/" + realm }
 

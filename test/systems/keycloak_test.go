@@ -15,12 +15,8 @@ import (
 func TestKeycloak(t *testing.T) {
 	kc := keycloak.Start(t)
 	t.Run("realms", func(t *testing.T) { testRealms(t, kc) })
-	t.Run("conduktor", func(t *testing.T) { testConduktor(t, kc) })
-	t.Run("odj", func(t *testing.T) { testODJKeycloak(t, kc) })
-	t.Run("auth-o-tron", func(t *testing.T) { testAuthOTron(t, kc) })
 	t.Run("horao", func(t *testing.T) { testHORAOKeycloak(t, kc) })
 }
-
 
 // claims of a token, unverified.
 func claims(t *testing.T, token string) map[string]any {
