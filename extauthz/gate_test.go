@@ -9,6 +9,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
 )
 
 // asker sends requests through all doors, which must agree.
@@ -69,7 +70,7 @@ func (s seen) anonymous(id string) seen {
 }
 
 // checkSound holds a response to what Envoy needs (see envoy's own reading of it).
-func checkSound(t testing.TB, response *authv3.CheckResponse) {
+func checkSound(t rapid.TB, response *authv3.CheckResponse) {
 	t.Helper()
 	ok, denied := response.GetOkResponse(), response.GetDeniedResponse()
 	if response.GetStatus() == nil {

@@ -29,6 +29,10 @@ const (
 	// a Check costs a tenth less CPU time than without.
 	streamWorkers = 16
 
+	// spareStreams are those of one connection that find the queue full and are told so.
+	// Without any, callers would wait for a stream, out of our sight.
+	spareStreams = 1024
+
 	// maxMetadataBytes bounds the metadata of a call. Envoy sends some hundred bytes.
 	maxMetadataBytes = 16 << 10
 
@@ -94,7 +98,7 @@ func NewServer(gate *Gate, options ServerOptions) (*Server, error) {
 		grpc.ForceServerCodecV2(checkCodec{CodecV2: generated, release: s.release}),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxRecvMsgSize(limits.MessageBytes),
-		grpc.MaxConcurrentStreams(uint32(limits.Concurrent + limits.Queue)),
+		grpc.MaxConcurrentStreams(uint32(limits.Concurrent + limits.Queue + spareStreams)),
 		grpc.MaxHeaderListSize(maxMetadataBytes),
 		grpc.ConnectionTimeout(connectTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
@@ -149,13 +153,7 @@ func (s *Server) handle(_ any, ctx context.Context, decode func(any) error, inte
 
 // serve makes c.reply.
 func (s *Server) serve(ctx context.Context, c *check, decode func(any) error) {
-	defer func() {
-		if fault := recover(); fault != nil {
-			s.gate.fault(&c.exchange, fault, debug.Stack())
-			s.gate.observe(&c.exchange, c.record.Time)
-			c.reply = append(c.reply[:0], s.fallback...)
-		}
-	}()
+	defer s.recovered(c)
 	switch {
 	case !s.admission.enter(ctx):
 		s.gate.refuse(&c.exchange, policy.ReasonOverloaded)
@@ -173,6 +171,15 @@ func (s *Server) serve(ctx context.Context, c *check, decode func(any) error) {
 		})
 	}
 	c.encode(s.plain)
+}
+
+// recovered makes the reply a refusal if there was a panic. It is deferred.
+func (s *Server) recovered(c *check) {
+	if fault := recover(); fault != nil {
+		s.gate.fault(&c.exchange, fault, debug.Stack())
+		s.gate.observe(&c.exchange, c.record.Time)
+		c.reply = append(c.reply[:0], s.fallback...)
+	}
 }
 
 func (s *Server) release(c *check) {

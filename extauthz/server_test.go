@@ -1,0 +1,232 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
+	"github.com/gatehouse-authz/gatehouse/policy"
+)
+
+// An authenticator for what real ones do only by accident.
+type authenticator func(ctx context.Context, in *authn.Input) authn.Result
+
+func (a authenticator) Authenticate(ctx context.Context, in *authn.Input) authn.Result {
+	return a(ctx, in)
+}
+
+// with makes a configuration of one authenticator for bearer tokens.
+func with(t testing.TB, a authenticator) func(*Config) {
+	return func(c *Config) {
+		c.Set = must(authn.NewSet([]authn.Entry{{
+			Name: "corp", Realm: "corp", Kind: authn.KindLookup, Authenticator: a,
+			Places: []authn.Place{{Kind: authn.InHeader, Name: "authorization", Scheme: "Bearer"}},
+		}}, authn.Options{}))
+		for i := range c.Routes {
+			c.Routes[i].Policy.Accept = nil
+		}
+	}
+}
+
+func TestPanicIsUnavailable(t *testing.T) {
+	w := newWorld(t, with(t, func(context.Context, *authn.Input) authn.Result { panic("a fault of ours") }))
+	var told []Record
+	var mu sync.Mutex
+	w.gate.options.Observe = func(r *Record) { mu.Lock(); told = append(told, *r); mu.Unlock() }
+	ask := w.asker(t)
+	got := ask(req{path: "/me/"}.withBearer("x"))
+	if got.status != 503 || got.metadata["reason"] != "internal" {
+		t.Errorf("a panic is answered with %d %v, want 503 internal", got.status, got.metadata["reason"])
+	}
+	if w.gate.Panics() != int64(len(doors)) || len(told) != len(doors) || told[0].Panic == nil || len(told[0].Stack) == 0 {
+		t.Errorf("%d panics are counted and %d told, want %d with their stacks", w.gate.Panics(), len(told), len(doors))
+	}
+	if got := ask(req{path: "/"}); got.status != 200 {
+		t.Errorf("after a panic: %d, want 200", got.status)
+	}
+}
+
+func TestPanicOfTheObserverChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.gate.options.Observe = func(*Record) { panic("a fault of the observer") }
+	ask := w.asker(t)
+	if got := ask(req{path: "/"}); got.status != 200 {
+		t.Errorf("allowed: %d, want 200", got.status)
+	}
+	if got := ask(req{path: "/nowhere"}); got.status != 403 {
+		t.Errorf("refused: %d, want 403", got.status)
+	}
+}
+
+// A fault while the reply is written is a refusal too.
+func TestPanicOfTheEncoderRefuses(t *testing.T) {
+	w := newWorld(t)
+	server := must(NewServer(w.gate, ServerOptions{}))
+	c := &check{}
+	server.serve(context.Background(), c, func(any) error {
+		c.message = must(proto.Marshal(req{path: "/"}.message()))
+		return nil
+	})
+	c.answer.upstream = &upstream{} // without its removal
+	func() {
+		defer server.recovered(c)
+		c.encode(false)
+	}()
+	var response authv3.CheckResponse
+	if err := proto.Unmarshal(c.reply, &response); err != nil {
+		t.Fatal(err)
+	}
+	if response.GetStatus().GetCode() == 0 || response.GetDeniedResponse().GetStatus().GetCode() != 503 {
+		t.Errorf("the reply is %v, want 503", &response)
+	}
+}
+
+func TestRefusalsThatAreNotOurs(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		result authn.Result
+		status int
+		reason string
+	}{
+		{"an outage is 503", authn.Result{Reason: policy.ReasonProviderUnavailable, RetryAfter: 90 * time.Second, Detail: errors.New("down")}, 503, "provider_unavailable"},
+		{"a refused origin is 403", authn.Refuse(policy.ReasonOriginRefused, nil), 403, "origin_refused"},
+		{"an empty result refuses", authn.Result{}, 503, "internal"},
+		{"a result that allows without anybody refuses", authn.Result{Reason: policy.ReasonMet}, 503, "internal"},
+	} {
+		w := newWorld(t, with(t, func(context.Context, *authn.Input) authn.Result { return row.result }))
+		got := w.asker(t)(req{path: "/me/"}.withBearer("x"))
+		if got.status != row.status || got.metadata["reason"] != row.reason {
+			t.Errorf("%s: %d %v, want %d %s", row.name, got.status, got.metadata["reason"], row.status, row.reason)
+		}
+		if row.result.RetryAfter != 0 && got.client["retry-after"] != "90" {
+			t.Errorf("%s: Retry-After is %q, want 90", row.name, got.client["retry-after"])
+		}
+	}
+}
+
+func TestOverload(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, with(t, func(context.Context, *authn.Input) authn.Result {
+		entered <- struct{}{}
+		<-release
+		return authn.Refuse(policy.ReasonTokenUnknown, nil)
+	}))
+	client, server, _ := w.dial(t, ServerOptions{Limits: Limits{Concurrent: 1, Queue: 1}})
+	message := req{path: "/me/"}.withBearer("x").message()
+	codes := make(chan int, 2)
+	ask := func(ctx context.Context) {
+		codes <- int(must(client.Check(ctx, message)).GetDeniedResponse().GetStatus().GetCode())
+	}
+
+	go ask(context.Background())
+	<-entered // one is worked on
+	go ask(context.Background())
+	for server.admission.waiting.Load() == 0 {
+		time.Sleep(time.Millisecond) // until one waits
+	}
+	response := must(client.Check(context.Background(), message))
+	checkSound(t, response)
+	if s := envoy(message, response); s.status != 503 || s.metadata["reason"] != "overloaded" || s.client["retry-after"] == "" {
+		t.Errorf("beyond the queue: %d %v %v, want 503 overloaded with Retry-After", s.status, s.metadata["reason"], s.client)
+	}
+	close(release)
+	<-entered // the one that waited
+	for range 2 {
+		if code := <-codes; code != 401 {
+			t.Errorf("one that had a place = %d, want 401", code)
+		}
+	}
+}
+
+func TestNobodyWaitsAnyMore(t *testing.T) {
+	w := newWorld(t, with(t, func(context.Context, *authn.Input) authn.Result { panic("not worked on") }))
+	server := must(NewServer(w.gate, ServerOptions{}))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	c := &check{}
+	server.serve(ctx, c, func(any) error { panic("not decoded either") })
+	if w.gate.Panics() != 0 || c.answer.Decision.Reason != policy.ReasonOverloaded {
+		t.Errorf("a call whose caller has gone is worked on: %v", c.answer.Decision.Reason)
+	}
+}
+
+func TestHealthAndReflection(t *testing.T) {
+	w := newWorld(t)
+	_, server, conn := w.dial(t, ServerOptions{})
+	client := healthv1.NewHealthClient(conn)
+	status := func() (all []healthv1.HealthCheckResponse_ServingStatus) {
+		for _, service := range []string{"", ServiceName} {
+			all = append(all, must(client.Check(context.Background(), &healthv1.HealthCheckRequest{Service: service})).GetStatus())
+		}
+		return all
+	}
+	expect := func(when string, want healthv1.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		if got := status(); got[0] != want || got[1] != want {
+			t.Errorf("%s: health is %v, want %v", when, got, want)
+		}
+	}
+	expect("at first", healthv1.HealthCheckResponse_NOT_SERVING)
+	server.SetServing(true)
+	expect("with a configuration", healthv1.HealthCheckResponse_SERVING)
+	server.Drain()
+	expect("while draining", healthv1.HealthCheckResponse_NOT_SERVING)
+
+	stream := must(reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(context.Background()))
+	if err := stream.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: ServiceName}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := must(stream.Recv()).GetFileDescriptorResponse(); len(got.GetFileDescriptorProto()) == 0 {
+		t.Error("reflection does not know the service")
+	}
+}
+
+func TestInterceptorsSeeChecks(t *testing.T) {
+	w := newWorld(t)
+	method := ""
+	client, _, _ := w.dial(t, ServerOptions{GRPC: []grpc.ServerOption{grpc.UnaryInterceptor(
+		func(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			method = info.FullMethod
+			return next(ctx, in)
+		})}})
+	if code := must(client.Check(context.Background(), req{path: "/"}.message())).GetStatus().GetCode(); code != 0 || method != "/envoy.service.auth.v3.Authorization/Check" {
+		t.Errorf("through an interceptor: code %d, method %q", code, method)
+	}
+}
+
+func TestSwapUnderLoad(t *testing.T) {
+	w := newWorld(t)
+	client, _, _ := w.dial(t, ServerOptions{})
+	a, b := w.gate.Snapshot(), must(NewSnapshot(w.config))
+	message := req{path: "/me/"}.withBearer(w.token(nil)).message()
+	stop := make(chan struct{})
+	var swapper sync.WaitGroup
+	swapper.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				w.gate.Swap(b)
+				w.gate.Swap(a)
+			}
+		}
+	})
+	for range 300 {
+		response := must(client.Check(context.Background(), message))
+		if s := envoy(message, response); s.status != 200 || s.got("x-user") != "eve@example.com" {
+			t.Fatalf("while configurations change: %v", s)
+		}
+	}
+	close(stop)
+	swapper.Wait()
+}
