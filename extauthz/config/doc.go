@@ -14,3 +14,5 @@
 //
 // Start reading at [Load].
 package config
+
+//go:generate go test . -run TestReference -update

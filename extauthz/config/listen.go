@@ -17,6 +17,9 @@ import (
 // checkListen checks the listeners, which the caller opens.
 func (b *builder) checkListen() {
 	listen := b.config.GetListen()
+	if b.reuse != nil && !proto.Equal(listen, b.reuse.Config.GetListen()) {
+		b.errorf(b.pos.field(b.config, "listen"), "restart gatehouse, or undo the change", "a change of listen needs a restart")
+	}
 	taken := map[string]string{}
 	for _, l := range []struct {
 		name     string

@@ -95,6 +95,14 @@ func TestSemantics32EqualAuthenticatorsGoOn(t *testing.T) {
 			t.Errorf("loaded with an empty secret: %s", report)
 		}
 	})
+	t.Run("listeners need a restart", func(t *testing.T) {
+		write(t, dir, "key", "abcdefghijklmnop\n")
+		moved := write(t, dir, "moved.yaml", strings.Replace(reloadConfig, "expression_env", "listen: {grpc: {address: \":1\"}}\nexpression_env", 1))
+		_, report := Load(moved, func(string) (string, bool) { return "core", true }, first)
+		if len(report.Errors) != 1 || report.Errors[0].Message != "a change of listen needs a restart" {
+			t.Errorf("report = %s", report)
+		}
+	})
 	t.Run("files are listed for watching", func(t *testing.T) {
 		if len(first.Files) != 2 || first.Files[0] != path || first.Files[1] != filepath.Join(dir, "key") {
 			t.Errorf("files = %v", first.Files)

@@ -2,13 +2,11 @@ package serve
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/config"
 )
 
@@ -29,24 +27,16 @@ func (s *service) reload() {
 		s.refuse(&config.Report{Errors: []config.Problem{{Message: err.Error()}}})
 		return
 	}
-	if err := s.use(loaded, report); err != nil {
-		loaded.Close()
-		s.refuse(&config.Report{Errors: []config.Problem{{Message: err.Error()}}})
-		return
-	}
+	s.use(loaded, report)
 	time.AfterFunc(closeDelay, before.Close)
 }
 
 // use makes loaded decide from now on.
-func (s *service) use(loaded *config.Loaded, report *config.Report) error {
-	snapshot, err := extauthz.NewSnapshot(loaded.Gate)
-	if err != nil {
-		return fmt.Errorf("preparing the configuration: %w", err)
-	}
+func (s *service) use(loaded *config.Loaded, report *config.Report) {
 	loaded.Start()
 	now := time.Now()
-	s.metrics.Use(snapshot, s.options.ShadowAll, now)
-	s.gate.Swap(snapshot)
+	s.metrics.Use(loaded.Snapshot, s.options.ShadowAll, now)
+	s.gate.Swap(loaded.Snapshot)
 	s.loaded.Store(loaded)
 	s.mu.Lock()
 	s.loadedAt, s.broken = now, nil
@@ -59,7 +49,6 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 	if s.options.ShadowAll {
 		s.log.Warn("shadow-all: what is forbidden or unauthenticated passes, without identity")
 	}
-	return nil
 }
 
 // refuse reports every error of a file that does not replace the one in use.

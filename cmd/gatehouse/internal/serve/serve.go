@@ -107,9 +107,7 @@ func Run(ctx context.Context, o Options) error {
 	if s.door, err = s.newDoor(listen.GetGrpc(), loaded, listeners.grpcTLS); err != nil {
 		return err
 	}
-	if err := s.use(loaded, report); err != nil {
-		return err
-	}
+	s.use(loaded, report)
 
 	ops := &http.Server{
 		Handler:           opsHandler(s.metrics.Registry, s.conditions, listen.GetOps().GetPprof()),
