@@ -208,7 +208,7 @@ func (j *JWT) Close() {
 
 // JWTStats counts since the start.
 type JWTStats struct {
-	Hits          uint64 // tokens answered from the cache
+	Hits          uint64 // tokens answered from the caches, good or refused
 	Misses        uint64
 	Verifications uint64 // signatures checked
 	Cached        int    // verified tokens held now
@@ -279,10 +279,11 @@ func (j *JWT) Authenticate(ctx context.Context, in *Input) Result {
 	if identity, _, ok := j.Cached(cacheKey, in.Now); ok {
 		return Result{Identity: identity}
 	}
-	j.misses.Add(1)
 	if r, ok := j.refused.Get(cacheKey, in.Now); ok && !r.key.withdrawn.Load() {
+		j.hits.Add(1)
 		return r.result
 	}
+	j.misses.Add(1)
 	token, reason, err := parseJWS(in.Value, j.options.MaxTokenBytes)
 	if err != nil {
 		return Refuse(reason, err)

@@ -42,7 +42,7 @@ type KeySetOptions struct {
 
 	Refresh            time.Duration // between fetches, give or take a tenth
 	UnknownKeyInterval time.Duration // between fetches that unknown key ids cause
-	StaleFor           time.Duration // how long the last good set serves while fetches fail
+	StaleFor           time.Duration // how long the last good set serves while fetches fail; negative: not at all
 	Timeout            time.Duration // of one fetch
 	MaxBytes           int64
 	CAPEM              []byte // trusted instead of the system's certificates
@@ -129,9 +129,10 @@ func (o *KeySetOptions) setDefaults() {
 		{&o.StaleFor, new(DefaultKeysStaleFor)},
 		{&o.Timeout, new(DefaultKeysTimeout)},
 	} {
-		if *d.value <= 0 {
+		if *d.value == 0 {
 			*d.value = *d.byDefault
 		}
+		*d.value = max(*d.value, 0)
 	}
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = DefaultKeysMaxBytes

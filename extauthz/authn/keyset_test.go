@@ -345,6 +345,19 @@ func TestKeySetStaleFor(t *testing.T) {
 	wantReason(t, authenticate(j, token), policy.ReasonNone)
 }
 
+func TestKeySetStaleForNothing(t *testing.T) {
+	issuer := startIssuer(t, authntest.Options{})
+	keys := startKeys(t, KeySetOptions{Issuer: issuer.URL(), Refresh: time.Hour, StaleFor: -1})
+	j := newTestJWT(t, issuer.URL(), keys, nil)
+	token := issuer.Token(nil)
+	wantReason(t, authenticate(j, token), policy.ReasonNone)
+	issuer.Break(authntest.Status500, authntest.Everywhere)
+	if err := keys.Reload(context.Background()); err == nil {
+		t.Fatal("the fetch did not fail")
+	}
+	wantReason(t, authenticate(j, token), policy.ReasonKeysUnavailable)
+}
+
 func TestKeySetTLS(t *testing.T) {
 	issuer := startIssuer(t, authntest.Options{TLS: true})
 	t.Run("the certificate of the configured authority is trusted", func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -46,7 +47,7 @@ func (b *builder) jwt(p *part, m *configv1.Jwt) func() (made, error) {
 				Issuer: discoveryIssuer(m), DiscoveryURL: m.GetDiscoveryUrl(), JWKSURL: m.GetJwksUrl(), JWKSFile: keys,
 				Algorithms: m.GetAlgorithms(), CAPEM: ca,
 				Refresh: m.GetKeys().GetRefresh().AsDuration(), UnknownKeyInterval: m.GetKeys().GetUnknownKidInterval().AsDuration(),
-				StaleFor: m.GetKeys().GetStaleFor().AsDuration(), Timeout: m.GetKeys().GetTimeout().AsDuration(),
+				StaleFor: staleFor(m.GetKeys()), Timeout: m.GetKeys().GetTimeout().AsDuration(),
 				MaxBytes: int64(bytesOf(m.GetKeys().GetMaxBytes())),
 			})
 			if err != nil {
@@ -77,6 +78,14 @@ func verifying(j *authn.JWT, err error) (made, error) {
 		m.start = keys.Start
 	}
 	return m, nil
+}
+
+// staleFor tells the zero that was written from none at all: the default is an hour.
+func staleFor(m *configv1.Keys) time.Duration {
+	if m.GetStaleFor() != nil && m.GetStaleFor().AsDuration() == 0 {
+		return -1
+	}
+	return m.GetStaleFor().AsDuration()
 }
 
 // discoveryIssuer is the issuer whose document tells the keys; "" where another

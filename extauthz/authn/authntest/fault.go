@@ -30,6 +30,13 @@ const (
 	Duplicates             // every member of the document twice
 )
 
+var faultNames = [...]string{
+	"none", "status 500", "error document", "empty set", "garbage", "hang", "redirect away", "redirect here", "redirect loop",
+	"truncated", "drip", "huge", "reset", "other issuer", "wrong certificate", "duplicates",
+}
+
+func (f Fault) String() string { return faultNames[f] }
+
 // An Endpoint is one of the documents of an issuer.
 type Endpoint uint8
 
