@@ -94,9 +94,12 @@ func (c *crowd) putBack(seen []sighting) {
 // A Directory decides whether those who are verified may go on: it knows who is
 // disabled and, without provisioning, who is known at all.
 type Directory struct {
-	View           *View
-	Provision      bool            // unknown people are recorded and go on; else they are refused
-	Authenticators map[string]bool // whose principals are kept; all others go on
+	View *View
+
+	// Authenticators are those whose principals are kept. Those of others are looked up
+	// all the same, but not recorded, and go on where they are unknown.
+	Authenticators map[string]bool
+	Provision      bool // unknown people are recorded and go on; else they are refused
 }
 
 // Admit looks a verified principal up in the directory, without I/O if it was seen
@@ -105,13 +108,10 @@ type Directory struct {
 //
 // local asks for no I/O: who is not in memory is then [policy.ReasonStoreUnavailable].
 func (d Directory) Admit(ctx context.Context, p *policy.Principal, now time.Time, local bool) (granted []string, reason policy.Reason, ok bool) {
-	if !d.Authenticators[p.Authenticator] {
-		return nil, policy.ReasonNone, true
-	}
-	owner := OwnerOf(p)
+	owner, kept := OwnerOf(p), d.Authenticators[p.Authenticator]
 	if owner.IsZero() {
 		// Nobody can name such a principal, so nobody can have disabled it.
-		return nil, policy.ReasonPrincipalUnknown, d.Provision
+		return nil, policy.ReasonPrincipalUnknown, d.Provision || !kept
 	}
 	person, reason := d.View.person(ctx, owner, now, local)
 	switch {
@@ -119,10 +119,10 @@ func (d Directory) Admit(ctx context.Context, p *policy.Principal, now time.Time
 		return nil, reason, false
 	case person != nil && person.Disabled():
 		return nil, policy.ReasonPrincipalDisabled, false
-	case person == nil && !d.Provision:
+	case person == nil && kept && !d.Provision:
 		return nil, policy.ReasonPrincipalUnknown, false
 	}
-	if checkOwner(owner) == nil {
+	if kept && checkOwner(owner) == nil {
 		d.View.seen.note(owner, p, now)
 	}
 	if person == nil {

@@ -22,19 +22,10 @@ const (
 	sqliteConnections = 8
 )
 
-// OpenSQLite opens the store in one file, which is created with mode 0600 if it is
-// not there. Further processes on the same machine may open it as well; a file on a
-// network file system is not safe.
+// OpenSQLite opens the store in one file, which [Store.Migrate] creates with mode 0600
+// if it is not there. Further processes on the same machine may open it as well; a
+// file on a network file system is not safe.
 func OpenSQLite(path string, options Options) (*Store, error) {
-	// SQLite would create the file with the umask's mode, and gives its -wal and -shm
-	// files the mode of this one.
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the store: %w", err)
-	}
-	if err := file.Close(); err != nil {
-		return nil, fmt.Errorf("opening the store: %w", err)
-	}
 	settings := url.Values{
 		// Immediate transactions: one that reads before it writes cannot find that
 		// somebody else wrote in between.
@@ -54,13 +45,27 @@ func OpenSQLite(path string, options Options) (*Store, error) {
 		db:      db,
 		hashKey: options.HashKey,
 		dialect: dialect{
-			name:  "sqlite",
-			goose: goose.DialectSQLite3,
+			name:    "sqlite",
+			goose:   goose.DialectSQLite3,
+			prepare: func() error { return createFile(path) },
 			// SQLite's own clock counts milliseconds.
 			now:   func() string { return strconv.FormatInt(time.Now().UnixMicro(), 10) },
 			write: make(chan struct{}, 1),
 		},
 	}, nil
+}
+
+// createFile makes an empty database that nobody else can read. SQLite would create
+// the file with the umask's mode, and gives its -wal and -shm files the mode of this one.
+func createFile(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	return nil
 }
 
 // escapePath writes a path for a file: URI, whose reader decodes escapes and ends

@@ -40,13 +40,14 @@ type Store struct {
 
 // dialect is what SQLite and PostgreSQL do not share.
 type dialect struct {
-	name   string // for people
-	goose  goose.Dialect
-	now    func() string                             // expression: the database's time in microseconds
-	locker goose.ProviderOption                      // keeps two replicas from migrating at once; nil if the database does
-	write  chan struct{}                             // holds one value: the right to write; nil where writers need not queue
-	notify func(context.Context)                     // tells other replicas of a change, at best; nil where they poll
-	listen func(ctx context.Context, changed func()) // waits for them until ctx ends; nil where one polls
+	name    string // for people
+	goose   goose.Dialect
+	prepare func() error                              // makes the place of the database; nil if there is nothing to do
+	now     func() string                             // expression: the database's time in microseconds
+	locker  goose.ProviderOption                      // keeps two replicas from migrating at once; nil if the database does
+	write   chan struct{}                             // holds one value: the right to write; nil where writers need not queue
+	notify  func(context.Context)                     // tells other replicas of a change, at best; nil where they poll
+	listen  func(ctx context.Context, changed func()) // waits for them until ctx ends; nil where one polls
 }
 
 // Options are what both kinds of store take.
@@ -70,6 +71,11 @@ const migrateAttempts = 4
 // Migrate brings the schema up to date. It is safe at every start and on several
 // replicas at once. A store of a newer version is an error.
 func (s *Store) Migrate(ctx context.Context) error {
+	if s.dialect.prepare != nil {
+		if err := s.dialect.prepare(); err != nil {
+			return err
+		}
+	}
 	provider, err := s.provider()
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ import (
 type View struct {
 	store   *Store
 	options ViewOptions
+	hooks   atomic.Pointer[Hooks]
 
 	tokens      *mirror[string, Token]
 	people      *mirror[Owner, Person]
@@ -41,8 +42,8 @@ type View struct {
 
 // ViewOptions are the settings of a View. Zero values take the defaults.
 type ViewOptions struct {
-	// StaleFor is how long the picture counts while the store cannot be asked. Less
-	// than a second means a second: that is how fast any change is heard of.
+	// StaleFor is how long the picture counts while the store cannot be asked. It is at
+	// least a second more than Poll.
 	StaleFor time.Duration // default 30 s; negative: as little as can be
 
 	// Poll is how often the store is asked for changes, notified or not.
@@ -50,7 +51,10 @@ type ViewOptions struct {
 
 	// Size bounds the number of tokens and of people held, each.
 	Size int // default 100,000, at most a few hundred bytes each
+}
 
+// Hooks are told what a View does. Each may be nil.
+type Hooks struct {
 	// Heard is called with the age of a change when it takes effect here, by the
 	// store's clock.
 	Heard func(lag time.Duration)
@@ -58,8 +62,22 @@ type ViewOptions struct {
 	// Asked is called after each look-up that had to read the store.
 	Asked func(took time.Duration, err error)
 
-	// Log hears of the store going and coming back. Default: nobody.
+	// Log hears of the store going and coming back.
 	Log *slog.Logger
+}
+
+// Hook sets who is told from now on.
+func (v *View) Hook(hooks Hooks) {
+	if hooks.Heard == nil {
+		hooks.Heard = func(time.Duration) {}
+	}
+	if hooks.Asked == nil {
+		hooks.Asked = func(time.Duration, error) {}
+	}
+	if hooks.Log == nil {
+		hooks.Log = slog.New(slog.DiscardHandler)
+	}
+	v.hooks.Store(&hooks)
 }
 
 const (
@@ -67,8 +85,8 @@ const (
 	defaultPoll     = 500 * time.Millisecond
 	defaultSize     = 100_000
 
-	// minStaleFor is the promise of how fast a change is heard of.
-	minStaleFor = time.Second
+	// slack is how late a turn of the feed may be before the store counts as gone.
+	slack = time.Second
 
 	// storeTimeout bounds each turn of the feed and each read.
 	storeTimeout = 5 * time.Second
@@ -87,20 +105,15 @@ const (
 // NewView makes a view that knows nothing yet: it answers that it cannot tell until
 // Run has reached the store.
 func NewView(store *Store, options ViewOptions) *View {
-	switch {
-	case options.StaleFor == 0:
-		options.StaleFor = defaultStaleFor
-	case options.StaleFor < minStaleFor:
-		options.StaleFor = minStaleFor
-	}
 	if options.Poll <= 0 {
 		options.Poll = defaultPoll
 	}
+	if options.StaleFor == 0 {
+		options.StaleFor = defaultStaleFor
+	}
+	options.StaleFor = max(options.StaleFor, options.Poll+slack)
 	if options.Size <= 0 {
 		options.Size = defaultSize
-	}
-	if options.Log == nil {
-		options.Log = slog.New(slog.DiscardHandler)
 	}
 	v := &View{
 		store:   store,
@@ -111,6 +124,7 @@ func NewView(store *Store, options ViewOptions) *View {
 	v.tokens = newMirror(options.Size, limited(v, store.Get), func(t *Token) int64 { return t.Version })
 	v.people = newMirror(options.Size, limited(v, store.Person), func(p *Person) int64 { return p.Version })
 	v.revocations.Store(&revocations{})
+	v.Hook(Hooks{})
 	return v
 }
 
@@ -130,9 +144,7 @@ func limited[K comparable, V any](v *View, load func(context.Context, K) (*V, er
 		}
 		began := time.Now()
 		rec, err := load(ctx, key)
-		if v.options.Asked != nil {
-			v.options.Asked(time.Since(began), err)
-		}
+		v.hooks.Load().Asked(time.Since(began), err)
 		return rec, err
 	}
 }
@@ -242,7 +254,7 @@ func (v *View) Run(ctx context.Context) {
 		if now := time.Now(); now.Sub(forgotten) >= forgetEvery && v.knows(now) {
 			forgotten = now
 			if err := v.store.forget(ctx, now); err != nil {
-				v.options.Log.Warn("store", "error", err)
+				v.hooks.Load().Log.Warn("store", "error", err)
 			}
 		}
 		select {
@@ -270,9 +282,9 @@ func (v *View) turn(ctx context.Context) {
 	err := v.Sync(ctx)
 	switch {
 	case err != nil && before == nil && ctx.Err() == nil:
-		v.options.Log.Error("the store cannot be asked", "error", err, "stale_for", v.options.StaleFor)
+		v.hooks.Load().Log.Error("the store cannot be asked", "error", err, "stale_for", v.options.StaleFor)
 	case err == nil && before != nil:
-		v.options.Log.Info("the store answers again")
+		v.hooks.Load().Log.Info("the store answers again")
 	}
 }
 
@@ -320,9 +332,9 @@ func (v *View) sync(ctx context.Context) error {
 	if err := v.follow(ctx); err != nil {
 		return fmt.Errorf("reading changes from the store: %w", err)
 	}
-	if v.options.Heard != nil && v.current.Load() != 0 {
+	if v.current.Load() != 0 {
 		if oldest, err := v.store.changedSince(ctx, v.applied); err == nil && oldest != 0 {
-			v.options.Heard(max(0, time.Duration(now-oldest)*time.Microsecond) + time.Since(asked))
+			v.hooks.Load().Heard(max(0, time.Duration(now-oldest)*time.Microsecond) + time.Since(asked))
 		}
 	}
 	v.applied = version
@@ -375,6 +387,6 @@ func (v *View) follow(ctx context.Context) error {
 // flushLogged writes what is pending; what cannot be written now is kept for later.
 func (v *View) flushLogged(ctx context.Context) {
 	if err := v.Flush(ctx); err != nil && v.failure.Load() == nil {
-		v.options.Log.Warn("writing uses and sightings", "error", err)
+		v.hooks.Load().Log.Warn("writing uses and sightings", "error", err)
 	}
 }

@@ -357,9 +357,13 @@ func testDisabled(t *testing.T, open func() *tokens.Store) {
 		t.Errorf("the same subject of another issuer: %v", reason)
 	}
 	elsewhere := *alice
-	elsewhere.Authenticator = "machines"
-	if _, reason, ok := admit(there, &elsewhere); !ok {
-		t.Errorf("by an authenticator that the directory does not keep: %v", reason)
+	elsewhere.Authenticator = "other"
+	if _, reason, ok := admit(there, &elsewhere); ok || reason != policy.ReasonPrincipalDisabled {
+		t.Errorf("by an authenticator whose principals are not kept: %v, %v", reason, ok)
+	}
+	elsewhere.Subject = "nobody"
+	if _, reason, ok := admit(closed, &elsewhere); !ok {
+		t.Errorf("unknown, by an authenticator whose principals are not kept: %v", reason)
 	}
 	if _, err := here.Enable(t.Context(), tokens.OwnerOf(alice), Admin); err != nil {
 		t.Fatal(err)
