@@ -187,6 +187,7 @@ func (b *builder) buildInstance(p *part) {
 		p.instance = newInstance(p, result)
 	}
 	p.entry.Authenticator = p.instance.authenticator
+	p.entry.Guard = b.guard(p.config)
 	if warner, ok := p.instance.authenticator.(interface{ Warnings() []string }); ok {
 		for _, warning := range warner.Warnings() {
 			b.warnf(b.pos.of(p.config), "", "authenticator %s: %s", quote(p.config.GetName()), warning)
@@ -223,8 +224,10 @@ func (b *builder) kind(p *part) func() (made, error) {
 		return b.peer(p, kind.Peer)
 	case *configv1.Authenticator_Mtls:
 		return b.mtls(p, kind.Mtls)
+	case *configv1.Authenticator_Token:
+		return b.tokenOfOurs(p, kind.Token)
 	}
-	return nil // the schema asked for one, or it is not supported
+	return nil // the schema asked for one
 }
 
 // buildSet puts the authenticators together, unless one is missing.
@@ -295,7 +298,8 @@ func (b *builder) apiKey(p *part, m *configv1.ApiKey) func() (made, error) {
 	if len(keys) == 0 && !m.GetStore() {
 		b.warnf(b.pos.of(m), "set the variable of one", "authenticator %s knows no key: all its secrets are optional and unset", quote(p.config.GetName()))
 	}
-	return func() (made, error) { return alone(authn.NewAPIKey(b.stamp(p.config), keys, nil)) }
+	store := b.storedKeys(p, m)
+	return func() (made, error) { return alone(authn.NewAPIKey(b.stamp(p.config), keys, store)) }
 }
 
 // key reads one key; false if it is dropped or was reported.

@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 	"github.com/gatehouse-authz/gatehouse/extauthz/mint"
+	"github.com/gatehouse-authz/gatehouse/extauthz/tokens"
 	"github.com/gatehouse-authz/gatehouse/policy"
 	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
 )
@@ -35,6 +36,8 @@ type builder struct {
 	token  int // limits.token_bytes; 0: default
 
 	shared   shared
+	store    *openStore // nil without
+	people   *tokens.Directory
 	tenancy  *policy.Tenancy
 	forwards forwards
 	memory   map[string]mint.Key // signing keys in memory, by algorithm
@@ -59,6 +62,7 @@ func (b *builder) build() {
 	b.checkListen()
 	b.buildLimits()
 	b.collectFacts()
+	b.buildStore()
 	b.buildAuthenticators()
 	b.buildGrants()
 	b.buildForward()

@@ -39,6 +39,9 @@ func (b *builder) collectFacts() {
 		if a.GetToken() != nil || a.GetApiKey().GetStore() {
 			f.roles[a.GetName()], f.anyAttributes = nil, true
 		}
+		if b.config.GetStore() != nil && isPeople(a) {
+			f.roles[a.GetName()] = nil // the directory may give any
+		}
 	}
 	for _, a := range b.config.GetAuthenticators() { // those that hand over to others
 		verifier := a.GetClientCredentials().GetVerifyWith() + a.GetRefreshToken().GetVerifyWith() + a.GetJwt().GetApiKeyClaim().GetAuthenticator()

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 	"github.com/gatehouse-authz/gatehouse/extauthz/mint"
+	"github.com/gatehouse-authz/gatehouse/extauthz/tokens"
 	"github.com/gatehouse-authz/gatehouse/policy"
 	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
 )
@@ -27,6 +28,10 @@ type Loaded struct {
 	// Snapshot decides by this configuration.
 	Snapshot *extauthz.Snapshot
 
+	// Store is what keeps tokens and people; nil without.
+	Store *tokens.View
+
+	store     *openStore
 	instances []*instance
 	shared    shared
 	memory    map[string]mint.Key // signing keys that no file has
@@ -86,6 +91,7 @@ func (l *Loaded) instance(p *part) *instance {
 // Start begins what runs in the background: fetching keys. Authenticators that came
 // from the configuration before are running already.
 func (l *Loaded) Start() {
+	l.store.run()
 	for _, i := range l.instances {
 		if i.start != nil {
 			i.start()
@@ -102,6 +108,7 @@ func (l *Loaded) Close() {
 				i.close()
 			}
 		}
+		l.store.release()
 	})
 }
 
@@ -144,6 +151,10 @@ func Load(path string, env func(string) (string, bool), before *Loaded) (*Loaded
 
 // discard ends what was made for a configuration that does not load.
 func (b *builder) discard() {
+	if b.store != nil && b.store.holders.Load() == 0 {
+		b.store.hold()
+		b.store.release()
+	}
 	for _, p := range b.parts {
 		if p.instance == nil || b.reuse.instance(p) != nil {
 			continue
@@ -165,6 +176,10 @@ func (b *builder) finish(path string) (*Loaded, error) {
 	loaded := &Loaded{
 		Config: b.config, Gate: &b.gate, Hash: hash, Snapshot: snapshot, shared: b.shared,
 		Files: append([]string{path}, b.files.sorted()...), memory: b.memory,
+	}
+	if b.store != nil {
+		b.store.hold()
+		loaded.store, loaded.Store = b.store, b.store.view
 	}
 	for _, p := range b.parts {
 		p.instance.holders.Add(1)

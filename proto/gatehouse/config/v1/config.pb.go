@@ -74,7 +74,9 @@ type Config struct {
 	// Names of environment variables that expressions may read as `env.NAME`.
 	ExpressionEnv []string `protobuf:"bytes,19,rep,name=expression_env,json=expressionEnv,proto3" json:"expression_env,omitempty"`
 	// How refusals look to clients.
-	Answers       *Answers `protobuf:"bytes,20,opt,name=answers,proto3" json:"answers,omitempty"`
+	Answers *Answers `protobuf:"bytes,20,opt,name=answers,proto3" json:"answers,omitempty"`
+	// Who administers tokens and people.
+	Admin         *Admin `protobuf:"bytes,21,opt,name=admin,proto3" json:"admin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -245,6 +247,13 @@ func (x *Config) GetExpressionEnv() []string {
 func (x *Config) GetAnswers() *Answers {
 	if x != nil {
 		return x.Answers
+	}
+	return nil
+}
+
+func (x *Config) GetAdmin() *Admin {
+	if x != nil {
+		return x.Admin
 	}
 	return nil
 }
@@ -780,7 +789,10 @@ type Store struct {
 	Kind isStore_Kind `protobuf_oneof:"kind"`
 	// How long cached tokens serve while the store cannot be asked; after that 503. Default 30s.
 	StaleFor *durationpb.Duration `protobuf:"bytes,3,opt,name=stale_for,json=staleFor,proto3" json:"stale_for,omitempty"`
-	// How often a store without notifications is asked for revocations. Default 500ms.
+	// A key for the hashes of tokens: without it a stolen store cannot be searched for a token
+	// that somebody has. A changed key makes every token unknown. Default: none.
+	HashKey *Secret `protobuf:"bytes,5,opt,name=hash_key,json=hashKey,proto3" json:"hash_key,omitempty"`
+	// How often the store is asked for changes, notified of them or not. Default 500ms, at most 1s.
 	Poll          *durationpb.Duration `protobuf:"bytes,4,opt,name=poll,proto3" json:"poll,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -844,6 +856,13 @@ func (x *Store) GetPostgres() *Postgres {
 func (x *Store) GetStaleFor() *durationpb.Duration {
 	if x != nil {
 		return x.StaleFor
+	}
+	return nil
+}
+
+func (x *Store) GetHashKey() *Secret {
+	if x != nil {
+		return x.HashKey
 	}
 	return nil
 }
@@ -1248,7 +1267,8 @@ type Directory struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unknown principals are recorded and go on; `false` refuses them with 403. Default true.
 	Provision *bool `protobuf:"varint,1,opt,name=provision,proto3,oneof" json:"provision,omitempty"`
-	// The authenticators whose principals are kept. Default: all `jwt`.
+	// The authenticators whose principals are kept. Default: all `jwt`, `client_credentials`
+	// and `refresh_token`. Whoever is disabled is refused by all authenticators of people.
 	Authenticators []string `protobuf:"bytes,2,rep,name=authenticators,proto3" json:"authenticators,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1446,6 +1466,55 @@ func (x *Anonymous) GetTenant() string {
 	return ""
 }
 
+// Who administers tokens and people. Which methods of the admin API somebody may call at
+// all is for the routes: `POST /gatehouse.admin.v1.Tokens/`, `.../gatehouse.admin.v1.Directory/`
+// and `.../gatehouse.admin.v1.Service/`.
+type Admin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whoever has one of these roles manages the tokens of everybody and the directory;
+	// others their own tokens. Default `gatehouse-admin`.
+	Roles         []string `protobuf:"bytes,1,rep,name=roles,proto3" json:"roles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Admin) Reset() {
+	*x = Admin{}
+	mi := &file_gatehouse_config_v1_config_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Admin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Admin) ProtoMessage() {}
+
+func (x *Admin) ProtoReflect() protoreflect.Message {
+	mi := &file_gatehouse_config_v1_config_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Admin.ProtoReflect.Descriptor instead.
+func (*Admin) Descriptor() ([]byte, []int) {
+	return file_gatehouse_config_v1_config_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Admin) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
 // How refusals look to clients.
 type Answers struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1461,7 +1530,7 @@ type Answers struct {
 
 func (x *Answers) Reset() {
 	*x = Answers{}
-	mi := &file_gatehouse_config_v1_config_proto_msgTypes[19]
+	mi := &file_gatehouse_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1542,7 @@ func (x *Answers) String() string {
 func (*Answers) ProtoMessage() {}
 
 func (x *Answers) ProtoReflect() protoreflect.Message {
-	mi := &file_gatehouse_config_v1_config_proto_msgTypes[19]
+	mi := &file_gatehouse_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1555,7 @@ func (x *Answers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answers.ProtoReflect.Descriptor instead.
 func (*Answers) Descriptor() ([]byte, []int) {
-	return file_gatehouse_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_gatehouse_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Answers) GetContact() string {
@@ -1514,7 +1583,7 @@ var File_gatehouse_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_gatehouse_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	" gatehouse/config/v1/config.proto\x12\x13gatehouse.config.v1\x1a\x1bbuf/validate/validate.proto\x1a'gatehouse/config/v1/authenticator.proto\x1a\x1fgatehouse/config/v1/route.proto\x1a\x1fgatehouse/config/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"\x82\t\n" +
+	" gatehouse/config/v1/config.proto\x12\x13gatehouse.config.v1\x1a\x1bbuf/validate/validate.proto\x1a'gatehouse/config/v1/authenticator.proto\x1a\x1fgatehouse/config/v1/route.proto\x1a\x1fgatehouse/config/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb4\t\n" +
 	"\x06Config\x12!\n" +
 	"\aversion\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02\b\x01R\aversion\x123\n" +
 	"\x06listen\x18\x02 \x01(\v2\x1b.gatehouse.config.v1.ListenR\x06listen\x12J\n" +
@@ -1536,7 +1605,8 @@ const file_gatehouse_config_v1_config_proto_rawDesc = "" +
 	"\x0ftrusted_proxies\x18\x11 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\x0etrustedProxies\x12<\n" +
 	"\tanonymous\x18\x12 \x01(\v2\x1e.gatehouse.config.v1.AnonymousR\tanonymous\x12K\n" +
 	"\x0eexpression_env\x18\x13 \x03(\tB$\xbaH!\x92\x01\x1e\"\x1cr\x1a2\x18^[A-Za-z_][A-Za-z0-9_]*$R\rexpressionEnv\x126\n" +
-	"\aanswers\x18\x14 \x01(\v2\x1c.gatehouse.config.v1.AnswersR\aanswers\"\xd4\x01\n" +
+	"\aanswers\x18\x14 \x01(\v2\x1c.gatehouse.config.v1.AnswersR\aanswers\x120\n" +
+	"\x05admin\x18\x15 \x01(\v2\x1a.gatehouse.config.v1.AdminR\x05admin\"\xd4\x01\n" +
 	"\x06Listen\x121\n" +
 	"\x04grpc\x18\x01 \x01(\v2\x1d.gatehouse.config.v1.ListenerR\x04grpc\x121\n" +
 	"\x04http\x18\x02 \x01(\v2\x1d.gatehouse.config.v1.ListenerR\x04http\x123\n" +
@@ -1580,13 +1650,13 @@ const file_gatehouse_config_v1_config_proto_rawDesc = "" +
 	"\x06SignIn\x12$\n" +
 	"\x05hosts\x18\x01 \x03(\tB\x0e\xbaH\v\x92\x01\b\b\x01\"\x04r\x02\x10\x01R\x05hosts\x12\x19\n" +
 	"\x03url\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x03url\x121\n" +
-	"\x03for\x18\x03 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x17R\bbrowsersR\vnavigationsR\x03for\"\x83\x02\n" +
+	"\x03for\x18\x03 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x17R\bbrowsersR\vnavigationsR\x03for\"\xbf\x02\n" +
 	"\x05Store\x125\n" +
 	"\x06sqlite\x18\x01 \x01(\v2\x1b.gatehouse.config.v1.SqliteH\x00R\x06sqlite\x12;\n" +
 	"\bpostgres\x18\x02 \x01(\v2\x1d.gatehouse.config.v1.PostgresH\x00R\bpostgres\x12@\n" +
-	"\tstale_for\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\bstaleFor\x12<\n" +
-	"\x04poll\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
-	"\xaa\x01\a2\x05\x10\x80\xad\xe2\x04R\x04pollB\x06\n" +
+	"\tstale_for\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\bstaleFor\x126\n" +
+	"\bhash_key\x18\x05 \x01(\v2\x1b.gatehouse.config.v1.SecretR\ahashKey\x12@\n" +
+	"\x04poll\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x012\x05\x10\x80\xad\xe2\x04R\x04pollB\x06\n" +
 	"\x04kind\"%\n" +
 	"\x06Sqlite\x12\x1b\n" +
 	"\x04path\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04path\"A\n" +
@@ -1626,7 +1696,9 @@ const file_gatehouse_config_v1_config_proto_rawDesc = "" +
 	"\x03Tcp\x12@\n" +
 	"\x05allow\x18\x01 \x03(\v2 .gatehouse.config.v1.RequirementB\b\xbaH\x05\x92\x01\x02\b\x01R\x05allow\",\n" +
 	"\tAnonymous\x12\x1f\n" +
-	"\x06tenant\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06tenant\"w\n" +
+	"\x06tenant\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06tenant\"+\n" +
+	"\x05Admin\x12\"\n" +
+	"\x05roles\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\x05roles\"w\n" +
 	"\aAnswers\x12\x18\n" +
 	"\acontact\x18\x01 \x01(\tR\acontact\x12$\n" +
 	"\rdocumentation\x18\x02 \x01(\tR\rdocumentation\x12,\n" +
@@ -1644,7 +1716,7 @@ func file_gatehouse_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_gatehouse_config_v1_config_proto_rawDescData
 }
 
-var file_gatehouse_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_gatehouse_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_gatehouse_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: gatehouse.config.v1.Config
 	(*Listen)(nil),              // 1: gatehouse.config.v1.Listen
@@ -1665,24 +1737,25 @@ var file_gatehouse_config_v1_config_proto_goTypes = []any{
 	(*Tracing)(nil),             // 16: gatehouse.config.v1.Tracing
 	(*Tcp)(nil),                 // 17: gatehouse.config.v1.Tcp
 	(*Anonymous)(nil),           // 18: gatehouse.config.v1.Anonymous
-	(*Answers)(nil),             // 19: gatehouse.config.v1.Answers
-	nil,                         // 20: gatehouse.config.v1.GrantAdd.AttributesEntry
-	(*Authenticator)(nil),       // 21: gatehouse.config.v1.Authenticator
-	(*Route)(nil),               // 22: gatehouse.config.v1.Route
-	(*Forward)(nil),             // 23: gatehouse.config.v1.Forward
-	(*durationpb.Duration)(nil), // 24: google.protobuf.Duration
-	(*Requirement)(nil),         // 25: gatehouse.config.v1.Requirement
-	(*Secret)(nil),              // 26: gatehouse.config.v1.Secret
-	(*Values)(nil),              // 27: gatehouse.config.v1.Values
+	(*Admin)(nil),               // 19: gatehouse.config.v1.Admin
+	(*Answers)(nil),             // 20: gatehouse.config.v1.Answers
+	nil,                         // 21: gatehouse.config.v1.GrantAdd.AttributesEntry
+	(*Authenticator)(nil),       // 22: gatehouse.config.v1.Authenticator
+	(*Route)(nil),               // 23: gatehouse.config.v1.Route
+	(*Forward)(nil),             // 24: gatehouse.config.v1.Forward
+	(*durationpb.Duration)(nil), // 25: google.protobuf.Duration
+	(*Requirement)(nil),         // 26: gatehouse.config.v1.Requirement
+	(*Secret)(nil),              // 27: gatehouse.config.v1.Secret
+	(*Values)(nil),              // 28: gatehouse.config.v1.Values
 }
 var file_gatehouse_config_v1_config_proto_depIdxs = []int32{
 	1,  // 0: gatehouse.config.v1.Config.listen:type_name -> gatehouse.config.v1.Listen
-	21, // 1: gatehouse.config.v1.Config.authenticators:type_name -> gatehouse.config.v1.Authenticator
+	22, // 1: gatehouse.config.v1.Config.authenticators:type_name -> gatehouse.config.v1.Authenticator
 	4,  // 2: gatehouse.config.v1.Config.grants:type_name -> gatehouse.config.v1.Grant
 	6,  // 3: gatehouse.config.v1.Config.tenancy:type_name -> gatehouse.config.v1.Tenancy
-	22, // 4: gatehouse.config.v1.Config.routes:type_name -> gatehouse.config.v1.Route
+	23, // 4: gatehouse.config.v1.Config.routes:type_name -> gatehouse.config.v1.Route
 	7,  // 5: gatehouse.config.v1.Config.sign_in:type_name -> gatehouse.config.v1.SignIn
-	23, // 6: gatehouse.config.v1.Config.forward:type_name -> gatehouse.config.v1.Forward
+	24, // 6: gatehouse.config.v1.Config.forward:type_name -> gatehouse.config.v1.Forward
 	8,  // 7: gatehouse.config.v1.Config.store:type_name -> gatehouse.config.v1.Store
 	11, // 8: gatehouse.config.v1.Config.credentials:type_name -> gatehouse.config.v1.Credentials
 	12, // 9: gatehouse.config.v1.Config.paths:type_name -> gatehouse.config.v1.Paths
@@ -1692,29 +1765,31 @@ var file_gatehouse_config_v1_config_proto_depIdxs = []int32{
 	16, // 13: gatehouse.config.v1.Config.tracing:type_name -> gatehouse.config.v1.Tracing
 	17, // 14: gatehouse.config.v1.Config.tcp:type_name -> gatehouse.config.v1.Tcp
 	18, // 15: gatehouse.config.v1.Config.anonymous:type_name -> gatehouse.config.v1.Anonymous
-	19, // 16: gatehouse.config.v1.Config.answers:type_name -> gatehouse.config.v1.Answers
-	2,  // 17: gatehouse.config.v1.Listen.grpc:type_name -> gatehouse.config.v1.Listener
-	2,  // 18: gatehouse.config.v1.Listen.http:type_name -> gatehouse.config.v1.Listener
-	2,  // 19: gatehouse.config.v1.Listen.admin:type_name -> gatehouse.config.v1.Listener
-	2,  // 20: gatehouse.config.v1.Listen.ops:type_name -> gatehouse.config.v1.Listener
-	3,  // 21: gatehouse.config.v1.Listener.tls:type_name -> gatehouse.config.v1.Tls
-	24, // 22: gatehouse.config.v1.Listener.max_connection_age:type_name -> google.protobuf.Duration
-	25, // 23: gatehouse.config.v1.Grant.when:type_name -> gatehouse.config.v1.Requirement
-	5,  // 24: gatehouse.config.v1.Grant.add:type_name -> gatehouse.config.v1.GrantAdd
-	20, // 25: gatehouse.config.v1.GrantAdd.attributes:type_name -> gatehouse.config.v1.GrantAdd.AttributesEntry
-	9,  // 26: gatehouse.config.v1.Store.sqlite:type_name -> gatehouse.config.v1.Sqlite
-	10, // 27: gatehouse.config.v1.Store.postgres:type_name -> gatehouse.config.v1.Postgres
-	24, // 28: gatehouse.config.v1.Store.stale_for:type_name -> google.protobuf.Duration
-	24, // 29: gatehouse.config.v1.Store.poll:type_name -> google.protobuf.Duration
-	26, // 30: gatehouse.config.v1.Postgres.url:type_name -> gatehouse.config.v1.Secret
-	26, // 31: gatehouse.config.v1.DecisionLog.pseudonym_key:type_name -> gatehouse.config.v1.Secret
-	25, // 32: gatehouse.config.v1.Tcp.allow:type_name -> gatehouse.config.v1.Requirement
-	27, // 33: gatehouse.config.v1.GrantAdd.AttributesEntry.value:type_name -> gatehouse.config.v1.Values
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	20, // 16: gatehouse.config.v1.Config.answers:type_name -> gatehouse.config.v1.Answers
+	19, // 17: gatehouse.config.v1.Config.admin:type_name -> gatehouse.config.v1.Admin
+	2,  // 18: gatehouse.config.v1.Listen.grpc:type_name -> gatehouse.config.v1.Listener
+	2,  // 19: gatehouse.config.v1.Listen.http:type_name -> gatehouse.config.v1.Listener
+	2,  // 20: gatehouse.config.v1.Listen.admin:type_name -> gatehouse.config.v1.Listener
+	2,  // 21: gatehouse.config.v1.Listen.ops:type_name -> gatehouse.config.v1.Listener
+	3,  // 22: gatehouse.config.v1.Listener.tls:type_name -> gatehouse.config.v1.Tls
+	25, // 23: gatehouse.config.v1.Listener.max_connection_age:type_name -> google.protobuf.Duration
+	26, // 24: gatehouse.config.v1.Grant.when:type_name -> gatehouse.config.v1.Requirement
+	5,  // 25: gatehouse.config.v1.Grant.add:type_name -> gatehouse.config.v1.GrantAdd
+	21, // 26: gatehouse.config.v1.GrantAdd.attributes:type_name -> gatehouse.config.v1.GrantAdd.AttributesEntry
+	9,  // 27: gatehouse.config.v1.Store.sqlite:type_name -> gatehouse.config.v1.Sqlite
+	10, // 28: gatehouse.config.v1.Store.postgres:type_name -> gatehouse.config.v1.Postgres
+	25, // 29: gatehouse.config.v1.Store.stale_for:type_name -> google.protobuf.Duration
+	27, // 30: gatehouse.config.v1.Store.hash_key:type_name -> gatehouse.config.v1.Secret
+	25, // 31: gatehouse.config.v1.Store.poll:type_name -> google.protobuf.Duration
+	27, // 32: gatehouse.config.v1.Postgres.url:type_name -> gatehouse.config.v1.Secret
+	27, // 33: gatehouse.config.v1.DecisionLog.pseudonym_key:type_name -> gatehouse.config.v1.Secret
+	26, // 34: gatehouse.config.v1.Tcp.allow:type_name -> gatehouse.config.v1.Requirement
+	28, // 35: gatehouse.config.v1.GrantAdd.AttributesEntry.value:type_name -> gatehouse.config.v1.Values
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_gatehouse_config_v1_config_proto_init() }
@@ -1738,7 +1813,7 @@ func file_gatehouse_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gatehouse_config_v1_config_proto_rawDesc), len(file_gatehouse_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
