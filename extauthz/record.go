@@ -44,8 +44,9 @@ const (
 	GRPC        Door = iota // Envoy's Check
 	Forwarded               // HTTP forward-auth
 	Evaluations             // AuthZEN
+	AdminAPI                // our own admin API
 )
 
-var doorNames = [...]string{"grpc", "forward_auth", "authzen"}
+var doorNames = [...]string{"grpc", "forward_auth", "authzen", "admin"}
 
 func (d Door) String() string { return doorNames[d] }
