@@ -40,6 +40,10 @@ check: lint ## before a commit: format, vet, lint, unit tests with the race dete
 lint: ## golangci-lint; the first run builds it, which takes two minutes
 	$(GO) run $(GOLANGCI_LINT) run
 
+.PHONY: acceptance
+acceptance: tools ## only what looks from outside: the systems to serve, the demo, the promises
+	$(GO) test -json -timeout 30m ./test/... | $(GO) run ./test/report
+
 .PHONY: bench
 bench: ## CPU per Check beside a server that does nothing
 	$(GO) test -run '^$$' -bench . -benchmem ./policy/... ./extauthz/...

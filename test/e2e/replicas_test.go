@@ -16,7 +16,8 @@ func TestReplicaGoesAway(t *testing.T) {
 	for name, signal := range map[string]syscall.Signal{"SIGTERM drains": syscall.SIGTERM, "SIGKILL": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {
 			upstream := startEcho(t)
-			leaving, staying := startGatehouse(t, config, provider.Issuer), startGatehouse(t, config, provider.Issuer)
+			leaving := startGatehouse(t, config, provider.Issuer, harness.Flag("--drain-delay=1500ms"))
+			staying := startGatehouse(t, config, provider.Issuer)
 			leaving.WaitServing(t)
 			staying.WaitServing(t)
 			envoy := harness.StartEnvoy(t, upstream.Address(),

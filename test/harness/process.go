@@ -34,8 +34,7 @@ type Process struct {
 	name    string
 	cmd     *exec.Cmd
 	logPath string
-	done    chan struct{} // closed when the program has ended; err is set then
-	err     error
+	done    chan struct{} // closed when the program has ended
 }
 
 // Start runs cmd in a process group of its own, with its output in a file, and stops it
@@ -51,7 +50,7 @@ func Start(t testing.TB, name string, cmd *exec.Cmd) *Process {
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	p := &Process{name: name, cmd: cmd, logPath: logPath, done: make(chan struct{})}
-	if err := startAndWait(cmd, func(err error) { p.err = err; close(p.done) }); err != nil {
+	if err := startAndWait(cmd, func() { close(p.done) }); err != nil {
 		t.Fatalf("starting %s: %v", name, err)
 	}
 	t.Cleanup(func() {
@@ -123,7 +122,7 @@ func (p *Process) Await(what string, timeout time.Duration, look func(output str
 			if look(p.Output()) { // it may have spoken last
 				return nil
 			}
-			return fmt.Errorf("%s ended (%v) before %s", p.name, p.err, what)
+			return fmt.Errorf("%s ended (%v) before %s", p.name, p.cmd.ProcessState, what)
 		case <-deadline:
 			return fmt.Errorf("%s: no %s within %v", p.name, what, timeout)
 		case <-tick.C:

@@ -11,7 +11,7 @@ import (
 // Linux kills the program when the test process dies without cleaning up (a test that ran
 // out of time). That is tied to the thread that started it, so the thread is kept until
 // the program has ended.
-func startAndWait(cmd *exec.Cmd, ended func(error)) error {
+func startAndWait(cmd *exec.Cmd, ended func()) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	go func() {
@@ -20,7 +20,8 @@ func startAndWait(cmd *exec.Cmd, ended func(error)) error {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			ended(cmd.Wait())
+			_ = cmd.Wait() // cmd.ProcessState says how it ended
+			ended()
 		}
 	}()
 	return <-started
