@@ -50,5 +50,6 @@ bench: ## CPU per Check beside a server that does nothing
 	$(GO) run ./test/bench
 
 .PHONY: generate
-generate: ## Go code and reference from the protobuf schema
-	$(GO) generate ./...
+generate: ## Go code and the configuration reference from the protobuf schema
+	bash proto/generate.sh
+	$(GO) test ./extauthz/config -run Reference -update
