@@ -149,7 +149,10 @@ func (s *Snapshot) authenticate(ctx context.Context, x *exchange, accept *authn.
 	if s.config.Set == nil || accept == nil {
 		return authn.Answer{Result: authn.Refuse(policy.ReasonNoCredential, nil)}
 	}
-	x.input = authn.Input{Request: &x.request, Now: now, Body: x.call.Body, BodyPartial: x.call.BodyPartial}
+	x.input = authn.Input{
+		Request: &x.request, Now: now,
+		Authority: x.call.Host, Target: x.call.Target, Body: x.call.Body, BodyPartial: x.call.BodyPartial,
+	}
 	return s.config.Set.Authenticate(ctx, accept, &x.input)
 }
 

@@ -207,14 +207,17 @@ func (s *peerSignature) checkMAC(in *Input, label string, input httpsfv.InnerLis
 	if !ok {
 		return errors.New("signature has no such label")
 	}
-	base, err := peersign.Base(input, peerMessage(in))
-	if err != nil {
-		return err
+	message := peerMessage(in)
+	for _, message.WithPort = range [...]bool{false, true} {
+		base, err := peersign.Base(input, message)
+		if err != nil {
+			return err
+		}
+		if hmac.Equal(signature, peersign.MAC([]byte(s.options.Secret.Reveal()), base)) {
+			return nil
+		}
 	}
-	if !hmac.Equal(signature, peersign.MAC([]byte(s.options.Secret.Reveal()), base)) {
-		return errors.New("the signature does not verify")
-	}
-	return nil
+	return errors.New("the signature does not verify")
 }
 
 // peerMessage is what the request says, as it was received.

@@ -37,6 +37,10 @@ type Message struct {
 	Authority string // host, with its port if any
 	Target    string // path and query, as on the request line
 
+	// WithPort has @target-uri name the scheme's default port. It is the same target,
+	// and some signers write it so; we do not.
+	WithPort bool
+
 	// Field gives the lines of the header called name (lower case), in order.
 	Field func(name string) []string
 }
@@ -67,6 +71,9 @@ func Base(input httpsfv.InnerList, m Message) (string, error) {
 		}
 		base.WriteString(`"` + name + `": ` + value + "\n")
 	}
+	if input.Params == nil {
+		input.Params = httpsfv.NewParams()
+	}
 	params, err := httpsfv.Marshal(httpsfv.List{input})
 	if err != nil {
 		return "", fmt.Errorf("writing the signature parameters: %w", err)
@@ -88,7 +95,11 @@ func (m *Message) component(name string) (string, error) {
 	case "@authority":
 		return m.authority(), nil
 	case "@target-uri":
-		return strings.ToLower(m.Scheme) + "://" + m.authority() + m.Target, nil
+		port := ""
+		if m.WithPort && !hasPort(m.authority()) {
+			port = defaultPorts[strings.ToLower(m.Scheme)]
+		}
+		return strings.ToLower(m.Scheme) + "://" + m.authority() + port + m.Target, nil
 	case "@request-target":
 		return m.Target, nil
 	case "@path":
@@ -113,17 +124,16 @@ func (m *Message) component(name string) (string, error) {
 	return strings.Join(values, ", "), nil
 }
 
+var defaultPorts = map[string]string{"http": ":80", "https": ":443"}
+
 // authority is the host in lower case, without the scheme's default port (RFC 9421
 // §2.2.3).
 func (m *Message) authority() string {
-	a := strings.ToLower(m.Authority)
-	switch strings.ToLower(m.Scheme) {
-	case "http":
-		return strings.TrimSuffix(a, ":80")
-	case "https":
-		return strings.TrimSuffix(a, ":443")
-	}
-	return a
+	return strings.TrimSuffix(strings.ToLower(m.Authority), defaultPorts[strings.ToLower(m.Scheme)])
+}
+
+func hasPort(authority string) bool {
+	return strings.LastIndexByte(authority, ':') > strings.LastIndexByte(authority, ']')
 }
 
 // requestMessage is what a client's request says.
