@@ -17,6 +17,9 @@ type Call struct {
 	Undecodable bool
 	TooLarge    bool
 
+	// Untrusted is set when forward-auth was asked by somebody who may not.
+	Untrusted bool
+
 	HTTP   bool // it has an HTTP part; Envoy's network filter sends none
 	Method string
 	Host   string // with its port, if any

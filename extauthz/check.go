@@ -20,6 +20,11 @@ func (s *Snapshot) check(ctx context.Context, x *exchange, now time.Time, shadow
 		// An allowed decision without anything to go on with is a mistake of ours.
 		a.Decision = verdict(policy.ReasonInternal)
 	}
+	if upstream != nil && x.call.Door == Forwarded && len(a.query) > 0 {
+		a.Decision.Outcome, a.Decision.Reason = policy.Forbidden, policy.ReasonCredentialStays
+		s.writeRefusal(x, rt)
+		return
+	}
 	if upstream == nil && shadowAll && (a.Decision.Outcome == policy.Forbidden || a.Decision.Outcome == policy.Unauthenticated) {
 		x.shadow = a.Decision
 		x.record.Shadow = &x.shadow
@@ -80,6 +85,8 @@ func (s *Snapshot) decision(ctx context.Context, x *exchange, now time.Time) (*u
 func (s *Snapshot) read(x *exchange) (policy.Reason, bool) {
 	c := &x.call
 	switch {
+	case c.Untrusted:
+		return policy.ReasonProxyUntrusted, false
 	case c.Undecodable:
 		return policy.ReasonRequestUndecodable, false
 	case c.TooLarge || headerBytes(c.Headers) > s.limits.HeaderBytes:

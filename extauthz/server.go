@@ -3,7 +3,6 @@ package extauthz
 import (
 	"context"
 	"errors"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -72,12 +71,6 @@ type Server struct {
 // [Server.SetServing].
 func NewServer(gate *Gate, options ServerOptions) (*Server, error) {
 	limits := options.Limits.withDefaults()
-	if limits.Concurrent <= 0 {
-		limits.Concurrent = DefaultConcurrentPerCore * runtime.GOMAXPROCS(0)
-	}
-	if limits.Queue <= 0 {
-		limits.Queue = DefaultQueue
-	}
 	fallback, err := proto.Marshal(CheckResponse(&Answer{Decision: verdict(policy.ReasonInternal), Status: 503}))
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
@@ -189,5 +190,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	set(&l.MessageBytes, DefaultMessageBytes)
 	set(&l.HeaderBytes, DefaultHeaderBytes)
+	set(&l.Concurrent, DefaultConcurrentPerCore*runtime.GOMAXPROCS(0))
+	set(&l.Queue, DefaultQueue)
 	return l
 }

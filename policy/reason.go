@@ -21,6 +21,8 @@ const (
 	ReasonOriginRefused                   // a peer's credential is good, its origin is not listed
 	ReasonPrincipalDisabled               // disabled in the directory
 	ReasonPrincipalUnknown                // not in the directory, and provisioning is off
+	ReasonProxyUntrusted                  // forward-auth was asked by a peer that is not in trusted_proxies
+	ReasonCredentialStays                 // a credential in the query that forward-auth cannot have removed
 
 	// Allowed.
 	ReasonPublic    // the route is public
@@ -109,6 +111,8 @@ var reasons = [reasonCount]reasonInfo{
 	ReasonOriginRefused:     {"origin_refused", Forbidden},
 	ReasonPrincipalDisabled: {"principal_disabled", Forbidden},
 	ReasonPrincipalUnknown:  {"principal_unknown", Forbidden},
+	ReasonProxyUntrusted:    {"proxy_untrusted", Forbidden},
+	ReasonCredentialStays:   {"credential_stays", Forbidden},
 
 	ReasonPublic:    {"public", Allowed},
 	ReasonMet:       {"requirement_met", Allowed},
