@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
+	"github.com/gatehouse-authz/gatehouse/extauthz/mint"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
@@ -31,6 +32,8 @@ type Snapshot struct {
 	anonymous *policy.Principal // of public requests without a principal; nil: none
 
 	signIn       map[string]*SignIn // by host
+	minters      []*mint.Minter
+	jwks         []byte // of minters
 	pageTemplate *template.Template
 	problems     map[int]string // by status: a problem up to the decision's id
 }
@@ -68,6 +71,11 @@ func NewSnapshot(config *Config) (*Snapshot, error) {
 	}
 	if config.AnonymousTenant != "" {
 		s.anonymous = &policy.Principal{Tenant: config.AnonymousTenant, Tenants: config.Tenancy.Readable(config.AnonymousTenant)}
+	}
+	s.minters = mintersOf(config)
+	var err error
+	if s.jwks, err = joinKeys(s.minters); err != nil {
+		return nil, err
 	}
 	s.takeNames()
 	s.bare = s.newProfile(&Forward{})

@@ -1,0 +1,95 @@
+package extauthz
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/mint"
+)
+
+// Paths of the identity token's keys, for upstreams that verify it.
+const (
+	JWKSPath      = "/.well-known/jwks.json"
+	DiscoveryPath = "/.well-known/openid-configuration"
+)
+
+// NewHTTPHandler makes everything that the HTTP listener serves of the gate:
+// forward-auth, AuthZEN, and the keys of the identity tokens. All else goes to next.
+func NewHTTPHandler(gate *Gate, limits Limits, next http.Handler) http.Handler {
+	authzen := NewAuthZEN(gate)
+	mux := http.NewServeMux()
+	mux.Handle("POST "+EvaluationPath, authzen)
+	mux.Handle("POST "+EvaluationsPath, authzen)
+	mux.HandleFunc("GET "+AuthZENConfigPath, authzen.serveConfig)
+	mux.HandleFunc("GET "+JWKSPath, func(w http.ResponseWriter, r *http.Request) { serveKeys(w, gate.Snapshot()) })
+	mux.HandleFunc("GET "+DiscoveryPath, func(w http.ResponseWriter, r *http.Request) { serveDiscovery(w, r, gate.Snapshot()) })
+	mux.Handle("/", next)
+	return NewForwardAuth(gate, limits).Handler(mux)
+}
+
+// keysMaxAge lets verifiers keep the keys: a new key has to be published this much
+// earlier than it signs.
+const keysMaxAge = "public, max-age=300"
+
+// serveKeys publishes the keys of all minters of the configuration (RFC 7517).
+func serveKeys(w http.ResponseWriter, s *Snapshot) {
+	if s == nil || len(s.minters) == 0 {
+		http.Error(w, "no identity tokens are minted here", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/jwk-set+json")
+	w.Header().Set("Cache-Control", keysMaxAge)
+	_, _ = w.Write(s.jwks) // a client that has gone needs no answer
+}
+
+// serveDiscovery publishes where the keys are. With several minters it is the first
+// one's issuer that is named.
+func serveDiscovery(w http.ResponseWriter, r *http.Request, s *Snapshot) {
+	if s == nil || len(s.minters) == 0 {
+		http.Error(w, "no identity tokens are minted here", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", keysMaxAge)
+	_, _ = w.Write(s.minters[0].Discovery(baseURL(r) + JWKSPath))
+}
+
+// mintersOf are those of a configuration, each once, the file's own first.
+func mintersOf(c *Config) []*mint.Minter {
+	var list []*mint.Minter
+	seen := make(map[*mint.Minter]bool)
+	add := func(f *Forward) {
+		if f != nil && f.Token != nil && f.Token.Minter != nil && !seen[f.Token.Minter] {
+			seen[f.Token.Minter] = true
+			list = append(list, f.Token.Minter)
+		}
+	}
+	add(c.Forward)
+	for i := range c.Routes {
+		add(c.Routes[i].Forward)
+	}
+	return list
+}
+
+// joinKeys makes one key set of those of all minters, each key once.
+func joinKeys(minters []*mint.Minter) ([]byte, error) {
+	joined := struct {
+		Keys []json.RawMessage `json:"keys"`
+	}{Keys: []json.RawMessage{}}
+	seen := make(map[string]bool)
+	for _, m := range minters {
+		one := joined
+		one.Keys = nil
+		if err := json.Unmarshal(m.JWKS(), &one); err != nil {
+			return nil, fmt.Errorf("joining key sets: %w", err)
+		}
+		for _, key := range one.Keys {
+			if !seen[string(key)] {
+				seen[string(key)] = true
+				joined.Keys = append(joined.Keys, key)
+			}
+		}
+	}
+	return json.Marshal(joined)
+}
