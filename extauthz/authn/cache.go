@@ -149,20 +149,6 @@ func (c *Cache[V]) Delete(key CacheKey) {
 	}
 }
 
-// DeleteFunc forgets every value that drop says to, and those whose time has passed.
-func (c *Cache[V]) DeleteFunc(now time.Time, drop func(V) bool) {
-	for i := range c.shards {
-		s := &c.shards[i]
-		s.mu.Lock()
-		for i := len(s.ring) - 1; i >= 0; i-- {
-			if e := s.ring[i]; !now.Before(e.expires) || drop(e.value) {
-				s.remove(e)
-			}
-		}
-		s.mu.Unlock()
-	}
-}
-
 // remove takes e out; the last of the ring fills its place. The lock is held.
 func (s *cacheShard[V]) remove(e *cacheEntry[V]) {
 	last := len(s.ring) - 1

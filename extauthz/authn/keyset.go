@@ -47,10 +47,6 @@ type KeySetOptions struct {
 	MaxBytes           int64
 	CAPEM              []byte // trusted instead of the system's certificates
 
-	// Notify, if set, is called after each fetch, from the goroutine that made it.
-	// Requests may be waiting for it to return.
-	Notify func(KeySetState)
-
 	transport http.RoundTripper // instead of a network, for tests
 }
 
@@ -365,14 +361,12 @@ func (k *KeySet) readFile() (*keySnapshot, error) {
 
 // finish makes the outcome of a fetch that began at begun the current state.
 func (k *KeySet) finish(begun time.Time, set *keySnapshot, err error) {
-	if k.life != nil && k.life.Err() != nil {
+	if k.life.Err() != nil {
 		return // closing is no failure of the issuer
 	}
 	old := k.current.Load()
-	if old == nil {
-		old = &keySnapshot{}
-	}
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	if err != nil {
 		k.failures++
 		k.state.Failures++
@@ -391,10 +385,6 @@ func (k *KeySet) finish(begun time.Time, set *keySnapshot, err error) {
 		k.discoveredURL = set.address
 		set.adopt(old)
 		k.current.Store(set)
-	}
-	k.mu.Unlock()
-	if k.options.Notify != nil {
-		k.options.Notify(k.State())
 	}
 }
 
