@@ -45,10 +45,12 @@ cover the path and why each lost, what each authenticator saw, each requirement 
 place in the file and what it met, and the smallest change that would turn the verdict
 around. Exits as check does.
 
-The request is described by flags, or is a curl line, or a CheckRequest as JSON. A curl
-line is only read: nothing is sent.`,
+The request is described by flags, or is a curl line, a CheckRequest as JSON, or a record
+of the decision log, which is decided again by the configuration of today. A curl line is
+only read: nothing is sent.`,
 		Example: `  gatehouse explain --config gatehouse.yaml --path /admin/ --principal authenticator=people,roles=reader
   gatehouse explain --config gatehouse.yaml --curl "curl -H 'x-api-key: $KEY' https://api.example.com/orders/1"
+  gatehouse explain --config gatehouse.yaml --record decisions.log:1042
   gatehouse explain --config gatehouse.yaml --check-request request.json --output json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -59,6 +61,7 @@ line is only read: nothing is sent.`,
 	flags := cmd.Flags()
 	flags.StringVar(&q.curl, "curl", "", "the request as a curl `line`")
 	flags.StringVar(&q.checkRequest, "check-request", "", "the request as a CheckRequest in JSON, in a `file` or - for standard input")
+	flags.StringVar(&q.record, "record", "", "the request of a record of the decision log: `FILE`, whose last one counts,\nFILE:LINE or FILE:ID")
 	outputFlag(cmd, &output)
 	return cmd
 }

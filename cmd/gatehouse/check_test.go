@@ -106,6 +106,35 @@ func TestOneRequestInFourForms(t *testing.T) {
 	}
 }
 
+// TestExplainRecord decides records again: one that comes out the same, one that does not.
+func TestExplainRecord(t *testing.T) {
+	const records = `{"msg":"another line"}
+{"id":"d1","time":"2027-01-02T03:04:05Z","snapshot":"abc","door":"grpc","request":{"method":"GET","scheme":"https","host":"localhost","path":"/tenants/acme/orders/1"},"route":"read-orders","position":"gatehouse.yaml:23:5","outcome":"allowed","reason":"requirement_met","status":200,"principal":{"authenticator":"corp","realm":"corp","subject":"u1","tenant":"acme","roles":["reader"],"scopes":["orders:read"]},"authenticator":"corp"}
+{"id":"d2","time":"2027-01-02T03:04:06Z","snapshot":"abc","door":"grpc","request":{"method":"GET","host":"localhost","path":"/me"},"route":"me","outcome":"unauthenticated","reason":"expired","status":401,"authenticator":"corp"}
+`
+	file := filepath.Join(t.TempDir(), "decisions.log")
+	if err := os.WriteFile(file, []byte(records), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		record string
+		code   int
+		want   string
+	}{
+		{":2", exitOK, "verdict   the same: allowed, requirement_met"},
+		{":d1", exitOK, "decision  d1"},
+		{"", exitRefused, "verdict   otherwise: unauthenticated, expired"},
+	} {
+		got := runEnv(t, testEnv, "", "explain", "--config", testConfig, "--record", file+row.record)
+		if got.code != row.code || !strings.Contains(got.out, row.want) {
+			t.Errorf("--record FILE%s: exit %d, want %d and %q:\n%s%s", row.record, got.code, row.code, row.want, got.out, got.err)
+		}
+	}
+	if got := runEnv(t, testEnv, "", "explain", "--config", testConfig, "--record", file+":1"); got.code != exitRefused || !strings.Contains(got.err, "line 1 is no record") {
+		t.Errorf("--record FILE:1: exit %d, %q", got.code, got.err)
+	}
+}
+
 func TestQuestionsThatAreNone(t *testing.T) {
 	config := []string{"--config", testConfig}
 	for _, row := range []struct {

@@ -18,11 +18,13 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/curl"
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/record"
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/serve"
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/story"
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/config"
 	"github.com/gatehouse-authz/gatehouse/policy"
+	decisionv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/decision/v1"
 )
 
 // keysTimeout is how long an offline command waits for the keys of issuers.
@@ -39,6 +41,8 @@ type question struct {
 	headers, context         []string
 	principal                string
 	curl, checkRequest       string
+	record                   string
+	recorded                 *decisionv1.Decision // what --record names, once call has read it
 }
 
 // requestFlags adds the flags that check and explain share.
@@ -61,12 +65,18 @@ func (q *question) call(cmd *cobra.Command, stdin io.Reader) (*extauthz.Call, er
 	var call *extauthz.Call
 	var err error
 	switch {
-	case q.curl != "" && q.checkRequest != "":
-		return nil, usagef("--curl and --check-request describe two requests: give one")
+	case given(q.curl, q.checkRequest, q.record) > 1:
+		return nil, usagef("--curl, --check-request and --record describe several requests: give one")
 	case q.curl != "":
 		call, err = curlCall(q.curl)
 	case q.checkRequest != "":
 		call, err = readCheckRequest(q.checkRequest, stdin)
+	case q.record != "":
+		var recorded *decisionv1.Decision
+		if recorded, err = record.Read(record.Location(q.record)); err == nil {
+			q.recorded = recorded
+			call = record.Call(recorded)
+		}
 	case q.path == "":
 		return nil, usagef("--path is missing")
 	default:
@@ -75,14 +85,24 @@ func (q *question) call(cmd *cobra.Command, stdin io.Reader) (*extauthz.Call, er
 	if err != nil {
 		return nil, err
 	}
-	if q.curl != "" || q.checkRequest != "" {
+	if given(q.curl, q.checkRequest, q.record) > 0 {
 		for _, name := range []string{"method", "host", "path", "scheme"} {
 			if cmd.Flags().Changed(name) {
-				return nil, usagef("--%s beside --curl or --check-request: change it there", name)
+				return nil, usagef("--%s beside --curl, --check-request or --record: change it there", name)
 			}
 		}
 	}
 	return call, q.addTo(call)
+}
+
+// given counts the texts that are not empty.
+func given(texts ...string) (n int) {
+	for _, text := range texts {
+		if text != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // addTo adds what may stand beside any form of request.
@@ -164,7 +184,7 @@ func readCheckRequest(file string, stdin io.Reader) (*extauthz.Call, error) {
 // standIn makes the principal of --principal; nil without.
 func (q *question) standIn(loaded *config.Loaded) (*policy.Principal, error) {
 	if q.principal == "" {
-		return nil, nil
+		return q.recordedPrincipal(loaded), nil
 	}
 	p := &policy.Principal{}
 	for pair := range strings.SplitSeq(q.principal, ",") {
@@ -177,6 +197,19 @@ func (q *question) standIn(loaded *config.Loaded) (*policy.Principal, error) {
 		}
 	}
 	return p, complete(p, loaded)
+}
+
+// recordedPrincipal is the principal of --record; nil without.
+func (q *question) recordedPrincipal(loaded *config.Loaded) *policy.Principal {
+	if q.recorded == nil {
+		return nil
+	}
+	p := record.Principal(q.recorded)
+	// The record has the tenant that a wildcard caller acted for.
+	if t := loaded.Gate.Tenancy; p != nil && p.Wildcard && t != nil {
+		p.Tenant = t.Wildcard
+	}
+	return p
 }
 
 func setPrincipal(p *policy.Principal, key, value string) error {
@@ -282,7 +315,18 @@ func (p *program) ask(cmd *cobra.Command, q *question) (*story.Story, error) {
 	if errors.Is(err, story.ErrAuthenticator) {
 		return nil, &usageError{err}
 	}
+	if err == nil && q.recorded != nil {
+		told.Recorded = newRecorded(q.recorded)
+	}
 	return told, err
+}
+
+// newRecorded is what explain says of a record beside what it finds today.
+func newRecorded(d *decisionv1.Decision) *story.Recorded {
+	return &story.Recorded{
+		ID: d.GetId(), Time: d.GetTime().AsTime().Format(time.RFC3339Nano), Hash: d.GetSnapshot(),
+		Outcome: d.GetOutcome(), Reason: d.GetReason(), Route: d.GetRoute(), Position: d.GetPosition(),
+	}
 }
 
 // colourful tells whether to use colours on out: it is a terminal, and NO_COLOR is unset

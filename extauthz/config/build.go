@@ -42,6 +42,7 @@ type builder struct {
 	forwards forwards
 	memory   map[string]mint.Key // signing keys in memory, by algorithm
 	gate     extauthz.Config
+	log      *DecisionLog
 }
 
 func newBuilder(doc *document, path string, env func(string) (string, bool), reuse *Loaded) *builder {
@@ -70,6 +71,7 @@ func (b *builder) build() {
 	b.buildTCP()
 	b.buildSignIn()
 	b.buildAnswers()
+	b.buildDecisionLog()
 	b.checkTable()
 	b.checkUse()
 }

@@ -270,7 +270,7 @@ func bytesOf(text string) int {
 	for _, unit := range []struct {
 		suffix string
 		bytes  int
-	}{{"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}} {
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}} {
 		if digits, ok := strings.CutSuffix(text, unit.suffix); ok {
 			n, err := strconv.Atoi(digits)
 			if err != nil || n > maxSizeBytes/unit.bytes {

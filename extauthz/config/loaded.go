@@ -28,6 +28,8 @@ type Loaded struct {
 	// Snapshot decides by this configuration.
 	Snapshot *extauthz.Snapshot
 
+	DecisionLog *DecisionLog // nil: decisions are not recorded
+
 	// Store is what keeps tokens and people; nil without.
 	Store *tokens.View
 
@@ -174,7 +176,7 @@ func (b *builder) finish(path string) (*Loaded, error) {
 		return nil, err
 	}
 	loaded := &Loaded{
-		Config: b.config, Gate: &b.gate, Hash: hash, Snapshot: snapshot, shared: b.shared,
+		Config: b.config, Gate: &b.gate, Hash: hash, DecisionLog: b.log, Snapshot: snapshot, shared: b.shared,
 		Files: append([]string{path}, b.files.sorted()...), memory: b.memory,
 	}
 	if b.store != nil {

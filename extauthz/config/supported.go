@@ -7,8 +7,8 @@ import "google.golang.org/protobuf/reflect/protoreflect"
 // remedy by field. They are refused, since a field that is ignored is a rule that
 // somebody believes in.
 var unsupported = map[protoreflect.FullName]string{
-	"gatehouse.config.v1.Config.tracing":      notYet,
-	"gatehouse.config.v1.Config.decision_log": notYet,
+	"gatehouse.config.v1.Config.tracing":            notYet,
+	"gatehouse.config.v1.DecisionLog.otlp_endpoint": notYet,
 }
 
 const notYet = "remove it"

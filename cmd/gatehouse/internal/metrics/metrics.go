@@ -44,6 +44,7 @@ type Metrics struct {
 	ignored   *prometheus.CounterVec
 	shadow    *prometheus.CounterVec
 	panics    prometheus.Counter
+	unlogged  prometheus.Counter
 
 	reloads      *prometheus.CounterVec
 	reloadOK     prometheus.Gauge
@@ -102,6 +103,10 @@ func New(build Build) *Metrics {
 			Name: "gatehouse_panics_total",
 			Help: "Faults of gatehouse while deciding; each was answered 503.",
 		}),
+		unlogged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_decision_log_failures_total",
+			Help: "Times that records of decisions could not be written, and were lost.",
+		}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_reloads_total",
 			Help: "Loads of the configuration, the first included, by result: ok or failed.",
@@ -134,7 +139,7 @@ func New(build Build) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Revision, "goversion": build.Go},
 	})
 	info.Set(1)
-	m.Registry.MustRegister(m.decisions, m.duration, m.ignored, m.shadow, m.panics, m.reloads, m.reloadOK,
+	m.Registry.MustRegister(m.decisions, m.duration, m.ignored, m.shadow, m.panics, m.unlogged, m.reloads, m.reloadOK,
 		m.snapshotInfo, m.loadedAt, m.routes, m.shadowRoutes, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Registry.MustRegister(m.grpc.collectors()...)
@@ -203,6 +208,9 @@ func (m *Metrics) ReloadFailed() {
 	m.reloads.WithLabelValues("failed").Inc()
 	m.reloadOK.Set(0)
 }
+
+// LogFailed says that records of decisions were lost.
+func (m *Metrics) LogFailed() { m.unlogged.Inc() }
 
 // labelOf is the label of the i-th route.
 func labelOf(i int, name string) string {

@@ -27,17 +27,28 @@ func (s *service) reload() {
 		s.refuse(&config.Report{Errors: []config.Problem{{Message: err.Error()}}})
 		return
 	}
-	s.use(loaded, report)
+	if err := s.use(loaded, report); err != nil {
+		loaded.Close()
+		s.refuse(&config.Report{Errors: []config.Problem{{Message: err.Error()}}})
+		return
+	}
 	time.AfterFunc(closeDelay, before.Close)
 }
 
 // use makes loaded decide from now on.
-func (s *service) use(loaded *config.Loaded, report *config.Report) {
+func (s *service) use(loaded *config.Loaded, report *config.Report) error {
+	records, err := s.openRecords(loaded.DecisionLog)
+	if err != nil {
+		return err
+	}
 	loaded.Start()
 	now := time.Now()
 	s.metrics.Use(loaded.Snapshot, s.options.ShadowAll, now)
 	s.gate.Swap(loaded.Snapshot)
 	s.loaded.Store(loaded)
+	if err := s.closeRecords(s.records.Swap(records)); err != nil {
+		s.log.Error("decision log", zap.Error(err))
+	}
 	s.mu.Lock()
 	s.loadedAt, s.broken = now, nil
 	s.mu.Unlock()
@@ -49,6 +60,7 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) {
 	if s.options.ShadowAll {
 		s.log.Warn("shadow-all: what is forbidden or unauthenticated passes, without identity")
 	}
+	return nil
 }
 
 // refuse reports every error of a file that does not replace the one in use.

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/metrics"
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/record"
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 	"github.com/gatehouse-authz/gatehouse/extauthz/config"
@@ -77,11 +78,13 @@ type service struct {
 	secured []*transportSecurity
 
 	loaded   atomic.Pointer[config.Loaded]
-	settled  atomic.Bool // the issuers of the first configuration have answered, or failed to
+	records  atomic.Pointer[record.Log] // nil: decisions are not recorded
+	settled  atomic.Bool                // the issuers of the first configuration have answered, or failed to
 	draining atomic.Bool
 
 	mu       sync.Mutex
 	loadedAt time.Time
+	lostAt   time.Time       // when the log last said that records were lost
 	broken   *config.Problem // the first error of the file on disk, if that one is not in use
 }
 
@@ -107,7 +110,9 @@ func Run(ctx context.Context, o Options) error {
 	if s.door, err = s.newDoor(listen.GetGrpc(), loaded, listeners.grpcTLS); err != nil {
 		return err
 	}
-	s.use(loaded, report)
+	if err := s.use(loaded, report); err != nil {
+		return err
+	}
 
 	ops := &http.Server{
 		Handler:           opsHandler(s.metrics.Registry, s.conditions, listen.GetOps().GetPprof()),
@@ -139,7 +144,7 @@ func Run(ctx context.Context, o Options) error {
 		case <-ctx.Done():
 			s.drain()
 			s.door.GracefulStop()
-			return errors.Join(ops.Close(), s.log.Close())
+			return errors.Join(ops.Close(), s.closeRecords(s.records.Load()), s.log.Close())
 		}
 	}
 }
@@ -148,6 +153,12 @@ func Run(ctx context.Context, o Options) error {
 func (s *service) observe(r *extauthz.Record) {
 	s.metrics.Observe(r)
 	s.log.Decision(r)
+	if records := s.records.Load(); records != nil && !records.Write(r) {
+		// A reload has closed it just now.
+		if records = s.records.Load(); records != nil {
+			records.Write(r)
+		}
+	}
 }
 
 func (s *service) authenticators() *authn.Set {

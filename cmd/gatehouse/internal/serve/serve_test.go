@@ -364,6 +364,28 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDecisionLog: a reload switches it on, and a refusal is in it.
+func TestDecisionLog(t *testing.T) {
+	r := start(t, configuration("http://127.0.0.1:1", "service"), nil)
+	r.serving()
+	file := filepath.Join(filepath.Dir(r.path), "decisions.log")
+	r.write(configuration("http://127.0.0.1:1", "service") + "decision_log: {file: decisions.log, sample_allowed: 0}\n")
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the decision log", func() bool { _, err := os.Stat(file); return err == nil })
+	r.check("/orders/1", "x-api-key", apiKey)
+	r.check("/orders/1", "x-api-key", "guess")
+	r.eventually("a record", func() bool {
+		content, _ := os.ReadFile(file)
+		return strings.Contains(string(content), `"reason":"api_key_unknown"`)
+	})
+	content, err := os.ReadFile(file)
+	if err != nil || strings.Contains(string(content), "allowed") || strings.Contains(string(content), "guess") {
+		t.Errorf("decisions.log = %s, %v; want the refusal only, and no credential", content, err)
+	}
+}
+
 func TestShadowAll(t *testing.T) {
 	r := start(t, configuration("http://127.0.0.1:1", "service"), func(o *Options) { o.ShadowAll = true })
 	r.serving()

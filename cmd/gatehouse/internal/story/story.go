@@ -17,6 +17,8 @@ type Story struct {
 	Position string  `json:"position,omitempty"` // where the verdict is written
 	Detail   string  `json:"detail,omitempty"`   // the cause, as in the log
 
+	Recorded *Recorded `json:"recorded,omitempty"` // what was decided when the request was recorded
+
 	Authenticators []Seen        `json:"authenticators,omitempty"`
 	Principal      *Principal    `json:"principal,omitempty"`
 	Candidates     []Candidate   `json:"candidates,omitempty"`
@@ -27,6 +29,17 @@ type Story struct {
 	Set      []Header `json:"set,omitempty"`      // request headers that the upstream gets from us
 	Removed  []string `json:"removed,omitempty"`  // request headers that do not reach it
 	Response []Header `json:"response,omitempty"` // headers of a refusal
+}
+
+// Recorded is the decision of a record.
+type Recorded struct {
+	ID       string `json:"id"`
+	Time     string `json:"time"`
+	Hash     string `json:"snapshot"` // of the configuration that decided
+	Outcome  string `json:"outcome"`
+	Reason   string `json:"reason"`
+	Route    string `json:"route,omitempty"`
+	Position string `json:"position,omitempty"`
 }
 
 // Request is the request as it is read.

@@ -112,9 +112,37 @@ func (p *Printer) Story(s *Story) {
 	p.requirements(s)
 	p.heading("Verdict")
 	p.Verdict(s)
+	p.recorded(s)
 	if s.Allowed() && len(s.Flip) > 0 {
 		p.heading("What would turn it around")
 		p.flip(s)
+	}
+}
+
+// recorded compares with what was decided then.
+func (p *Printer) recorded(s *Story) {
+	r := s.Recorded
+	if r == nil {
+		return
+	}
+	p.heading("As recorded")
+	verdict := "the same"
+	same := r.Outcome == s.Outcome && r.Reason == s.Reason && r.Route == s.Route
+	if !same {
+		verdict = "otherwise"
+	}
+	p.field("verdict", p.paint(p.verdictColour(same), verdict)+": "+r.Outcome+", "+r.Reason)
+	if r.Route != "" {
+		p.field("route", r.Route)
+	}
+	if r.Position != "" {
+		p.field("position", r.Position)
+	}
+	p.field("time", r.Time)
+	p.field("decision", r.ID)
+	p.field("hash", r.Hash+" of the configuration")
+	if !same && r.Outcome == "unauthenticated" {
+		p.field("note", "records hold no credential: what was refused then is not there to be refused again")
 	}
 }
 
