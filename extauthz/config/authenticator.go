@@ -62,7 +62,8 @@ func (b *builder) buildAuthenticators() {
 			}
 		}
 	}
-	if len(b.errors) == before {
+	incomplete := slices.ContainsFunc(b.parts, func(p *part) bool { return b.isTainted(p.config) })
+	if len(b.errors) == before && !incomplete {
 		b.buildSet()
 	}
 }

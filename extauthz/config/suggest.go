@@ -58,7 +58,7 @@ func meant(name string, names []string) string {
 	}
 	switch {
 	case len(names) == 0:
-		return "it has none"
+		return "there is none"
 	case len(names) == 1:
 		return "there is only " + quote(names[0])
 	case len(names) <= 12:
