@@ -49,6 +49,13 @@ const (
 	// still run with it.
 	closeDelay = 10 * time.Second
 
+	// webHeaderTimeout is how long a proxy may take to ask, webIdleTimeout how long it
+	// may keep a connection for the next question, and webHeaderBytes what it may send
+	// along of its client's headers: more than the gate's own limit, which answers better.
+	webHeaderTimeout = 10 * time.Second
+	webIdleTimeout   = 2 * time.Minute
+	webHeaderBytes   = 256 << 10
+
 	// opsHeaderTimeout is how long a client of the ops listener may take to ask.
 	opsHeaderTimeout = 10 * time.Second
 )
@@ -120,11 +127,21 @@ func Run(ctx context.Context, o Options) error {
 	}
 	// A listener that fails ends the process: half a service is worse than one that the
 	// supervisor starts anew.
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	go func() { failed <- fmt.Errorf("serving gRPC: %w", s.door.Serve(listeners.grpc)) }()
 	go func() { failed <- fmt.Errorf("serving ops: %w", ops.Serve(listeners.ops)) }()
 	s.log.Info("listening", zap.String("listener", "grpc"), zap.String("address", shownAddress(listeners.grpc.Addr())))
 	s.log.Info("listening", zap.String("listener", "ops"), zap.String("address", shownAddress(listeners.ops.Addr())))
+	web := &http.Server{
+		Handler:           extauthz.NewHTTPHandler(s.gate, loaded.Gate.Limits, http.NotFoundHandler()),
+		ReadHeaderTimeout: webHeaderTimeout,
+		IdleTimeout:       webIdleTimeout,
+		MaxHeaderBytes:    webHeaderBytes,
+	}
+	if listeners.http != nil {
+		go func() { failed <- fmt.Errorf("serving http: %w", web.Serve(listeners.http)) }()
+		s.log.Info("listening", zap.String("listener", "http"), zap.String("address", shownAddress(listeners.http.Addr())))
+	}
 
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -143,6 +160,7 @@ func Run(ctx context.Context, o Options) error {
 			return err
 		case <-ctx.Done():
 			s.drain()
+			s.stopWeb(web)
 			s.door.GracefulStop()
 			return errors.Join(ops.Close(), s.closeRecords(s.records.Load()), s.log.Close())
 		}
@@ -171,11 +189,12 @@ func (s *service) authenticators() *authn.Set {
 // opened are the listeners, and the TLS of the one that gRPC does itself.
 type opened struct {
 	grpc, ops net.Listener
+	http      net.Listener // nil: none
 	grpcTLS   *transportSecurity
 }
 
 func (o *opened) close() {
-	for _, l := range []net.Listener{o.grpc, o.ops} {
+	for _, l := range []net.Listener{o.grpc, o.ops, o.http} {
 		if l != nil {
 			_ = l.Close() // most are closed by their servers
 		}
@@ -195,6 +214,14 @@ func (s *service) open(listen *configv1.Listen) (*opened, error) {
 		return nil, err
 	}
 	o.ops = security.wrap(o.ops)
+	if listen.GetHttp() == nil {
+		return o, nil
+	}
+	if o.http, security, err = s.listen("http", listen.GetHttp(), "", "h2", "http/1.1"); err != nil {
+		o.close()
+		return nil, err
+	}
+	o.http = security.wrap(o.http)
 	return o, nil
 }
 
@@ -261,6 +288,15 @@ func (s *service) settle(ctx context.Context) <-chan struct{} {
 		WaitForKeys(ctx, s.authenticators())
 	}()
 	return done
+}
+
+// stopWeb lets the requests in flight on the HTTP listener end.
+func (s *service) stopWeb(web *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := web.Shutdown(ctx); err != nil {
+		_ = web.Close() // they took too long
+	}
 }
 
 // drain tells Envoy to send checks elsewhere, and goes on answering until it has noticed.

@@ -405,3 +405,39 @@ func TestShadowAll(t *testing.T) {
 		t.Errorf("no warning in the log: %s", r.log)
 	}
 }
+
+// The HTTP listener asks the same gate as Envoy does.
+func TestHTTPListener(t *testing.T) {
+	content := strings.Replace(configuration("http://127.0.0.1:1", "service"), `listen: {`, `trusted_proxies: [127.0.0.0/8]
+listen: {http: {address: "127.0.0.1:0"}, `, 1)
+	r := start(t, content, nil)
+	address := ""
+	r.eventually("the HTTP listener's address in the log", func() bool {
+		for line := range strings.Lines(r.log.String()) {
+			var said struct{ Msg, Listener, Address string }
+			if json.Unmarshal([]byte(line), &said) == nil && said.Msg == "listening" && said.Listener == "http" {
+				address = said.Address
+			}
+		}
+		return address != ""
+	})
+	for key, want := range map[string]int{"": 401, "wrong": 401, apiKey: 200} {
+		request, err := http.NewRequest("GET", "http://"+address+"/authorize", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("X-Original-Url", "https://api.example.com/orders/7")
+		request.Header.Set("X-Original-Method", "GET")
+		if key != "" {
+			request.Header.Set("X-Api-Key", key)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("with the key %q: %d, want %d", key, response.StatusCode, want)
+		}
+	}
+}
