@@ -317,6 +317,7 @@ func (w *walker) switchedOff(listName string, item *yaml.Node) bool {
 			off = true
 		}
 	}
+	off = off || w.withoutSecret(item)
 	if name := lookup(item, "name"); off && name != nil && name.Kind == yaml.ScalarNode {
 		if w.disabled[listName] == nil {
 			w.disabled[listName] = map[string]policy.Position{}
@@ -324,6 +325,25 @@ func (w *walker) switchedOff(listName string, item *yaml.Node) bool {
 		w.disabled[listName][name.Value] = w.at(item)
 	}
 	return off
+}
+
+// withoutSecret says whether an authenticator lacks a client secret that is optional: it
+// could ask nobody.
+func (w *walker) withoutSecret(item *yaml.Node) bool {
+	for i := 1; i < len(item.Content); i += 2 {
+		secret := lookup(item.Content[i], "client_secret")
+		if secret == nil {
+			continue
+		}
+		optional, env := lookup(secret, "optional"), lookup(secret, "env")
+		if optional == nil || env == nil || optional.Kind != yaml.ScalarNode || env.Kind != yaml.ScalarNode {
+			return false
+		}
+		is, ok := boolean(optional.Value, optional.Tag == "!!bool")
+		value, _ := w.env(env.Value)
+		return ok && is && value == ""
+	}
+	return false
 }
 
 // scalars walks the items of a list of texts or numbers.
