@@ -11,9 +11,9 @@ import (
 // ClientCredentialsOptions are the settings of a [ClientCredentials].
 type ClientCredentialsOptions struct {
 	Stamp      Stamp
-	VerifyWith Verifier // of what comes back
-	TokenURL   string   // "": as discovered
-	Scope      string   // asked for; "": none
+	VerifyWith *JWT   // verifies what comes back; its issuer is asked
+	TokenURL   string // "": as discovered
+	Scope      string // asked for; "": none
 	Remote     RemoteOptions
 }
 
@@ -27,19 +27,19 @@ type ClientCredentials struct {
 
 // NewClientCredentials checks options.
 func NewClientCredentials(options ClientCredentialsOptions) (*ClientCredentials, error) {
-	if options.VerifyWith.Issuer == nil {
+	if options.VerifyWith == nil {
 		return nil, errors.New("a verifier is needed")
 	}
 	p, err := newProvider(options.Remote)
 	if err != nil {
 		return nil, err
 	}
-	e, err := newEndpoints(options.TokenURL, "", false, options.VerifyWith.Issuer, p)
+	e, err := newEndpoints(options.TokenURL, "", false, options.VerifyWith, p)
 	if err != nil {
 		return nil, err
 	}
 	return &ClientCredentials{
-		exchanger: exchanger{provider: p, endpoints: e, verifier: options.VerifyWith.authenticator(), stamp: options.Stamp},
+		exchanger: exchanger{provider: p, endpoints: e, verifier: options.VerifyWith, stamp: options.Stamp},
 		scope:     options.Scope,
 		failures:  newFailures(p.options.CacheKeys),
 	}, nil

@@ -23,24 +23,11 @@ const (
 
 const bearerPrefix = "Bearer "
 
-// A Verifier is where exchanged access tokens are verified.
-type Verifier struct {
-	Issuer *JWT          // of the tokens, which is asked
-	Whole  Authenticator // that Issuer is a part of, such as a [KeyClaim]; nil: Issuer itself
-}
-
-func (v Verifier) authenticator() Authenticator {
-	if v.Whole != nil {
-		return v.Whole
-	}
-	return v.Issuer
-}
-
-// An exchanger turns credentials into access tokens, which are verified like any other.
+// An exchanger turns credentials into access tokens, which a [JWT] verifies.
 type exchanger struct {
 	*provider
 	endpoints *endpoints
-	verifier  Authenticator
+	verifier  *JWT
 	stamp     Stamp
 }
 
