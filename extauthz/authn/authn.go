@@ -52,6 +52,8 @@ type Result struct {
 
 	// RetryAfter is a hint for the client where Reason is an outage; zero: none.
 	RetryAfter time.Duration
+
+	guess guess // to be counted, if nobody else takes the credential
 }
 
 // Refuse is the Result for reason, with the cause for the log.

@@ -133,8 +133,9 @@ func (b *Basic) Authenticate(ctx context.Context, in *Input) Result {
 		return Refuse(policy.ReasonOverloaded, err)
 	}
 	if !known || !right {
-		b.failures.failed(guesses, in.Now)
-		return Refuse(policy.ReasonPasswordWrong, nil)
+		wrong := Refuse(policy.ReasonPasswordWrong, nil)
+		wrong.guess = guess{b.failures, guesses}
+		return wrong
 	}
 	b.failures.succeeded(guesses)
 	b.verified.Put(key, user.identity, in.Now.Add(verifiedPasswordsFor), in.Now)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,15 +104,15 @@ func TestBasic(t *testing.T) {
 // counter is a hash that counts how often it is compared.
 type counter struct {
 	passwordHash
-	n *int
+	n *atomic.Int32
 }
 
-func (c counter) matches(password string) bool { *c.n++; return c.passwordHash.matches(password) }
+func (c counter) matches(password string) bool { c.n.Add(1); return c.passwordHash.matches(password) }
 
 func TestSemantics33Passwords(t *testing.T) {
-	newList := func(t *testing.T) (*Basic, *int) {
+	newList := func(t *testing.T) (*Basic, *atomic.Int32) {
 		b := testBasic(t, BasicOptions{Stamp: testStamp, Users: []User{{Username: "adam", PasswordHash: quickHash("admin")}}})
-		n := new(int)
+		n := new(atomic.Int32)
 		b.users["adam"].hash = counter{b.users["adam"].hash, n}
 		b.unknown = counter{b.unknown, n}
 		return b, n
@@ -119,15 +120,17 @@ func TestSemantics33Passwords(t *testing.T) {
 	ask := func(b *Basic, credential, source string, now time.Time) policy.Reason {
 		r := request()
 		r.Source = netip.MustParseAddr(source)
-		return b.Authenticate(context.Background(), &Input{Value: userPass(credential), Request: r, Now: now}).Reason
+		got := b.Authenticate(context.Background(), &Input{Value: userPass(credential), Request: r, Now: now})
+		got.guess.count(now)
+		return got.Reason
 	}
 	t.Run("an unknown user costs what a wrong password costs", func(t *testing.T) {
 		b, n := newList(t)
 		ask(b, "adam:wrong", "10.0.0.1", testNow)
-		wrong := *n
+		wrong := n.Load()
 		ask(b, "nobody:wrong", "10.0.0.1", testNow)
-		if wrong != 1 || *n != 2 {
-			t.Errorf("%d comparisons for a wrong password, and %d for an unknown user", wrong, *n-wrong)
+		if wrong != 1 || n.Load() != 2 {
+			t.Errorf("%d comparisons for a wrong password, and %d for an unknown user", wrong, n.Load()-wrong)
 		}
 	})
 	t.Run("a right password is hashed once", func(t *testing.T) {
@@ -135,11 +138,11 @@ func TestSemantics33Passwords(t *testing.T) {
 		for range 10 {
 			ask(b, "adam:admin", "10.0.0.1", testNow)
 		}
-		if *n != 1 {
-			t.Errorf("%d comparisons", *n)
+		if n.Load() != 1 {
+			t.Errorf("%d comparisons", n.Load())
 		}
-		if ask(b, "adam:admin", "10.0.0.1", testNow.Add(verifiedPasswordsFor)); *n != 2 {
-			t.Errorf("%d comparisons after it was forgotten", *n)
+		if ask(b, "adam:admin", "10.0.0.1", testNow.Add(verifiedPasswordsFor)); n.Load() != 2 {
+			t.Errorf("%d comparisons after it was forgotten", n.Load())
 		}
 	})
 	t.Run("failures are limited by name and source", func(t *testing.T) {
@@ -150,8 +153,8 @@ func TestSemantics33Passwords(t *testing.T) {
 				t.Fatalf("a failure that is free: %v", got)
 			}
 		}
-		before := *n
-		if got := ask(b, "adam:admin", "10.0.0.1", now); got != policy.ReasonTooManyFailures || *n != before {
+		before := n.Load()
+		if got := ask(b, "adam:admin", "10.0.0.1", now); got != policy.ReasonTooManyFailures || n.Load() != before {
 			t.Errorf("after %d failures: %v", freeFailures, got)
 		}
 		if got := ask(b, "adam:admin", "10.0.0.2", now); got != policy.ReasonNone {
@@ -284,5 +287,45 @@ func TestPasswordHashesOfOthers(t *testing.T) {
 		if !h.matches("correct horse") || h.matches("correct Horse") {
 			t.Errorf("%q does not match its password, or more", hash)
 		}
+	}
+}
+
+func TestSemantics33FailuresInGroups(t *testing.T) {
+	list := func(realm, password string) (*Basic, *atomic.Int32) {
+		b := testBasic(t, BasicOptions{Stamp: Stamp{Authenticator: realm, Realm: realm}, Users: []User{{Username: "adam", PasswordHash: quickHash(password), Principal: policy.Principal{Subject: realm}}}})
+		n := new(atomic.Int32)
+		b.users["adam"].hash = counter{b.users["adam"].hash, n}
+		return b, n
+	}
+	first, n := list("first", "one")
+	second, m := list("second", "two")
+	s := testSet(t, Options{},
+		Entry{Name: "first", Kind: KindBasic, Authenticator: first, Places: []Place{basic}},
+		Entry{Name: "second", Kind: KindBasic, Authenticator: second, Places: []Place{basic}},
+	)
+	ask := func(password string) string {
+		return who(t, s, nil, request("authorization", "Basic "+userPass("adam:"+password)))
+	}
+	for range 3 * freeFailures {
+		if got := ask("two"); got != "second" {
+			t.Fatalf("the password of the second list: %s", got)
+		}
+	}
+	if n.Load() > 1 || m.Load() != 1 { // the first list may not have got its turn
+		t.Errorf("%d and %d comparisons for a password that is known after the first", n.Load(), m.Load())
+	}
+	if got := ask("one"); got != "first" {
+		t.Errorf("what is good for the second list counted as guesses at the first: %s", got)
+	}
+	for range freeFailures {
+		if got := ask("three"); got != "password_wrong by first" {
+			t.Errorf("a wrong password: %s", got)
+		}
+	}
+	if got := ask("three"); got != "too_many_failures by first" {
+		t.Errorf("after %d: %s", freeFailures, got)
+	}
+	if got := ask("two"); got != "second" {
+		t.Errorf("a password that is known: %s", got)
 	}
 }

@@ -11,9 +11,9 @@ import (
 // ClientCredentialsOptions are the settings of a [ClientCredentials].
 type ClientCredentialsOptions struct {
 	Stamp      Stamp
-	VerifyWith *JWT   // verifies what comes back; its issuer is asked
-	TokenURL   string // "": as discovered
-	Scope      string // asked for; "": none
+	VerifyWith Verifier // of what comes back
+	TokenURL   string   // "": as discovered
+	Scope      string   // asked for; "": none
 	Remote     RemoteOptions
 }
 
@@ -27,19 +27,19 @@ type ClientCredentials struct {
 
 // NewClientCredentials checks options.
 func NewClientCredentials(options ClientCredentialsOptions) (*ClientCredentials, error) {
-	if options.VerifyWith == nil {
+	if options.VerifyWith.Issuer == nil {
 		return nil, errors.New("a verifier is needed")
 	}
 	p, err := newProvider(options.Remote)
 	if err != nil {
 		return nil, err
 	}
-	e, err := newEndpoints(options.TokenURL, "", false, options.VerifyWith, p)
+	e, err := newEndpoints(options.TokenURL, "", false, options.VerifyWith.Issuer, p)
 	if err != nil {
 		return nil, err
 	}
 	return &ClientCredentials{
-		exchanger: exchanger{provider: p, endpoints: e, verifier: options.VerifyWith, stamp: options.Stamp},
+		exchanger: exchanger{provider: p, endpoints: e, verifier: options.VerifyWith.authenticator(), stamp: options.Stamp},
 		scope:     options.Scope,
 		failures:  newFailures(p.options.CacheKeys),
 	}, nil
@@ -67,16 +67,16 @@ func (c *ClientCredentials) Authenticate(ctx context.Context, in *Input) Result 
 		return Refuse(policy.ReasonTooManyFailures, nil)
 	}
 	own := *in
-	return c.ask(ctx, key, in.Now, func(ctx context.Context) verdict {
-		v := c.question(ctx, id, NewSecret(secret), own)
-		switch {
-		case v.Reason == policy.ReasonExchangeRefused:
-			c.failures.failed(guesses, own.Now)
-		case v.Identity != nil:
-			c.failures.succeeded(guesses)
-		}
-		return v
+	result := c.ask(ctx, key, in.Now, func(ctx context.Context) verdict {
+		return c.question(ctx, id, NewSecret(secret), own)
 	})
+	switch {
+	case result.Reason == policy.ReasonExchangeRefused:
+		result.guess = guess{c.failures, guesses}
+	case result.Identity != nil:
+		c.failures.succeeded(guesses)
+	}
+	return result
 }
 
 func (c *ClientCredentials) question(ctx context.Context, id string, secret Secret, in Input) verdict {

@@ -23,11 +23,24 @@ const (
 
 const bearerPrefix = "Bearer "
 
-// An exchanger turns credentials into access tokens, which a [JWT] verifies.
+// A Verifier is where exchanged access tokens are verified.
+type Verifier struct {
+	Issuer *JWT          // of the tokens, which is asked
+	Whole  Authenticator // that Issuer is a part of, such as a [KeyClaim]; nil: Issuer itself
+}
+
+func (v Verifier) authenticator() Authenticator {
+	if v.Whole != nil {
+		return v.Whole
+	}
+	return v.Issuer
+}
+
+// An exchanger turns credentials into access tokens, which are verified like any other.
 type exchanger struct {
 	*provider
 	endpoints *endpoints
-	verifier  *JWT
+	verifier  Authenticator
 	stamp     Stamp
 }
 

@@ -63,5 +63,18 @@ func (f *failures) failed(key CacheKey, now time.Time) {
 	f.recorded.Put(key, count, now.Add(failuresFor), now)
 }
 
+// A guess is a failure that counts unless the credential turns out to be good for
+// somebody else who looks at the same place. The zero guess is none.
+type guess struct {
+	failures *failures
+	key      CacheKey
+}
+
+func (g guess) count(now time.Time) {
+	if g.failures != nil {
+		g.failures.failed(g.key, now)
+	}
+}
+
 // succeeded forgets the failures.
 func (f *failures) succeeded(key CacheKey) { f.recorded.Delete(key) }

@@ -486,7 +486,7 @@ func TestClientCredentials(t *testing.T) {
 	fresh := func(t *testing.T) *ClientCredentials {
 		t.Helper()
 		c, err := NewClientCredentials(ClientCredentialsOptions{
-			Stamp: Stamp{Authenticator: "cli", Realm: "cli"}, VerifyWith: verifier, TokenURL: p.Server.URL + "/token",
+			Stamp: Stamp{Authenticator: "cli", Realm: "cli"}, VerifyWith: Verifier{Issuer: verifier}, TokenURL: p.Server.URL + "/token",
 			Remote: RemoteOptions{Timeout: 300 * time.Millisecond},
 		})
 		if err != nil {
@@ -580,9 +580,11 @@ func TestClientCredentials(t *testing.T) {
 	t.Run("a gateway is no password oracle", func(t *testing.T) {
 		c := fresh(t)
 		for n := range freeFailures {
-			if got := c.Authenticate(t.Context(), input(userPass(fmt.Sprint("cli:guess-", n)), 0)); got.Reason != policy.ReasonExchangeRefused {
+			got := c.Authenticate(t.Context(), input(userPass(fmt.Sprint("cli:guess-", n)), 0))
+			if got.Reason != policy.ReasonExchangeRefused {
 				t.Fatalf("guess %d: %v", n, got.Reason)
 			}
+			got.guess.count(time.Now())
 		}
 		before := p.calls.Load()
 		if got := c.Authenticate(t.Context(), input(userPass("cli:guess-more"), 0)); got.Reason != policy.ReasonTooManyFailures || p.calls.Load() != before {
@@ -641,7 +643,7 @@ func TestRefreshToken(t *testing.T) {
 	}
 	verifier := p.verifier(t)
 	options := RefreshTokenOptions{
-		Stamp: Stamp{Authenticator: "offline", Realm: "oidc"}, VerifyWith: verifier, ClientID: testClient, ClientSecret: NewSecret(testPass), RequiredScope: "offline_access",
+		Stamp: Stamp{Authenticator: "offline", Realm: "oidc"}, VerifyWith: Verifier{Issuer: verifier}, ClientID: testClient, ClientSecret: NewSecret(testPass), RequiredScope: "offline_access",
 		TokenURL: p.Server.URL + "/token", IntrospectionURL: p.Server.URL + "/introspect", Remote: quick,
 	}
 	r, err := NewRefreshToken(options)
@@ -708,7 +710,7 @@ func TestRefreshToken(t *testing.T) {
 func TestDiscoveredEndpoints(t *testing.T) {
 	p := startProvider(t)
 	verifier := p.verifier(t)
-	c, err := NewClientCredentials(ClientCredentialsOptions{Stamp: testStamp, VerifyWith: verifier, Remote: quick})
+	c, err := NewClientCredentials(ClientCredentialsOptions{Stamp: testStamp, VerifyWith: Verifier{Issuer: verifier}, Remote: quick})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -723,7 +725,7 @@ func TestDiscoveredEndpoints(t *testing.T) {
 	if got, err := c.endpoints.tokenURL(t.Context()); err != nil {
 		t.Errorf("during an outage: %q, %v", got, err)
 	}
-	again, err := NewClientCredentials(ClientCredentialsOptions{Stamp: testStamp, VerifyWith: verifier, Remote: quick})
+	again, err := NewClientCredentials(ClientCredentialsOptions{Stamp: testStamp, VerifyWith: Verifier{Issuer: verifier}, Remote: quick})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -739,7 +741,7 @@ func TestDiscoveredEndpoints(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 	secret := testJWT(t, "corp", "https://corp")
-	if _, err := NewClientCredentials(ClientCredentialsOptions{Stamp: testStamp, VerifyWith: secret, Remote: quick}); err == nil {
+	if _, err := NewClientCredentials(ClientCredentialsOptions{Stamp: testStamp, VerifyWith: Verifier{Issuer: secret}, Remote: quick}); err == nil {
 		t.Error("an issuer that is not discovered, without token_url, loads")
 	}
 }

@@ -13,7 +13,7 @@ import (
 // RefreshTokenOptions are the settings of a [RefreshToken].
 type RefreshTokenOptions struct {
 	Stamp            Stamp
-	VerifyWith       *JWT // verifies what comes back; its issuer is asked
+	VerifyWith       Verifier // of what comes back
 	ClientID         string
 	ClientSecret     Secret
 	RequiredScope    string // that introspection must show; "": none
@@ -32,7 +32,7 @@ type RefreshToken struct {
 
 // NewRefreshToken checks options.
 func NewRefreshToken(options RefreshTokenOptions) (*RefreshToken, error) {
-	if options.VerifyWith == nil {
+	if options.VerifyWith.Issuer == nil {
 		return nil, errors.New("a verifier is needed")
 	}
 	if options.ClientID == "" || options.ClientSecret.Empty() {
@@ -42,12 +42,12 @@ func NewRefreshToken(options RefreshTokenOptions) (*RefreshToken, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := newEndpoints(options.TokenURL, options.IntrospectionURL, true, options.VerifyWith, p)
+	e, err := newEndpoints(options.TokenURL, options.IntrospectionURL, true, options.VerifyWith.Issuer, p)
 	if err != nil {
 		return nil, err
 	}
 	return &RefreshToken{
-		exchanger: exchanger{provider: p, endpoints: e, verifier: options.VerifyWith, stamp: options.Stamp},
+		exchanger: exchanger{provider: p, endpoints: e, verifier: options.VerifyWith.authenticator(), stamp: options.Stamp},
 		options:   options,
 	}, nil
 }
@@ -57,7 +57,7 @@ func (r *RefreshToken) Takes(p Peek) bool {
 	if p.PayloadType != "Offline" && p.PayloadType != "Refresh" {
 		return false
 	}
-	return r.verifier.options.AnyIssuer || p.HasIssuer && r.verifier.takesIssuer(p.Issuer)
+	return r.options.VerifyWith.Issuer.options.AnyIssuer || p.HasIssuer && r.options.VerifyWith.Issuer.takesIssuer(p.Issuer)
 }
 
 // Authenticate implements [Authenticator].

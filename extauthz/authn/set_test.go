@@ -261,7 +261,10 @@ func TestSemantics15Accept(t *testing.T) {
 
 func TestSemantics16Groups(t *testing.T) {
 	down := func(after time.Duration) Authenticator {
-		return function(func(ctx context.Context, _ *Input) Result {
+		return function(func(ctx context.Context, in *Input) Result {
+			if in.Local {
+				return Refuse(policy.ReasonProviderUnavailable, errLocal)
+			}
 			select {
 			case <-time.After(after):
 			case <-ctx.Done():
@@ -271,6 +274,9 @@ func TestSemantics16Groups(t *testing.T) {
 	}
 	slow := func(a Authenticator, after time.Duration) Authenticator {
 		return function(func(ctx context.Context, in *Input) Result {
+			if in.Local {
+				return Refuse(policy.ReasonProviderUnavailable, errLocal)
+			}
 			select {
 			case <-time.After(after):
 			case <-ctx.Done():
@@ -324,8 +330,10 @@ func TestSemantics16Groups(t *testing.T) {
 
 	t.Run("what is known here is not shown to others", func(t *testing.T) {
 		var asked atomic.Int32
-		spy := function(func(context.Context, *Input) Result {
-			asked.Add(1)
+		spy := function(func(_ context.Context, in *Input) Result {
+			if !in.Local {
+				asked.Add(1)
+			}
 			return Refuse(policy.ReasonProviderRefused, nil)
 		})
 		s := testSet(t, Options{},

@@ -206,6 +206,14 @@ func (b *builder) adjusted(base *extauthz.Forward, m *configv1.Route, in setting
 	return &changed
 }
 
+// anyAudience says whether tokens of a route may be without an audience.
+func (b *builder) anyAudience(m *configv1.Route) bool {
+	if own := m.GetForward().GetIdentityToken(); own != nil {
+		return own.GetAnyAudience()
+	}
+	return b.config.GetForward().GetIdentityToken().GetAnyAudience()
+}
+
 // checkToken checks what a route mints, and what it keeps beside.
 func (b *builder) checkToken(m *configv1.Route, r *policy.Route, f *extauthz.Forward, in setting) {
 	if f.Token == nil || r.Forbid {
@@ -219,8 +227,9 @@ func (b *builder) checkToken(m *configv1.Route, r *policy.Route, f *extauthz.For
 		}
 	}
 	switch {
+	case f.Token.Audience == "" && b.anyAudience(m):
 	case f.Token.Audience == "" && !b.isTainted(b.config):
-		b.errorf(b.pos.of(m), "give forward.identity_token an audience, or the route one of its own", "the identity token of %s has no audience", in.what)
+		b.errorf(b.pos.of(m), "give forward.identity_token an audience, or the route one of its own; `any_audience: true` if its upstreams expect none", "the identity token of %s has no audience", in.what)
 	case strings.Contains(f.Token.Audience, "{host}"):
 		for i := range r.Patterns {
 			if p := &r.Patterns[i]; !p.HostIsLiteral() {

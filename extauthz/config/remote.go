@@ -33,7 +33,7 @@ func (b *builder) remote(p *part, m proto.Message, timeout *durationpb.Duration,
 
 // clientSecret reads our secret at a provider.
 func (b *builder) clientSecret(p *part, m *configv1.Secret) authn.Secret {
-	secret, ok := b.secret(m, false)
+	secret, ok := b.secret(m, true) // without an optional one the walk dropped the authenticator
 	if ok {
 		p.depends("client_secret", []byte(secret.Reveal()))
 	}
@@ -41,23 +41,25 @@ func (b *builder) clientSecret(p *part, m *configv1.Secret) authn.Secret {
 }
 
 // verifier is the jwt authenticator that verifies what a provider exchanges.
-func (b *builder) verifier(p *part, m proto.Message, name string) *authn.JWT {
+func (b *builder) verifier(p *part, m proto.Message, name string) (v authn.Verifier) {
 	at := b.pos.field(m, "verify_with")
 	if name == "" || !b.knownAuthenticator(at, name) {
-		return nil
+		return v
 	}
 	other := b.part(name)
 	switch {
 	case other.config.GetJwt() == nil:
 		b.errorf(at, "name a jwt authenticator", "authenticator %s is not of kind jwt", quote(name))
-	case other.config.GetJwt().GetApiKeyClaim() != nil:
-		b.errorf(at, "add a jwt authenticator of the same issuer without api_key_claim, and name that", "authenticator %s looks for API keys in tokens, and cannot verify for another", quote(name))
 	case other.instance != nil: // else it was reported
 		p.inputs = append(p.inputs, "verify_with="+string(other.digest[:]))
-		jwt, _ := other.instance.authenticator.(*authn.JWT)
-		return jwt
+		switch a := other.instance.authenticator.(type) {
+		case *authn.JWT:
+			v.Issuer = a
+		case *authn.KeyClaim:
+			v.Issuer, v.Whole = a.Token(), a
+		}
 	}
-	return nil
+	return v
 }
 
 func (b *builder) part(name string) *part {
@@ -79,7 +81,7 @@ func (b *builder) clientCredentials(p *part, m *configv1.ClientCredentials) func
 		Scope: m.GetScope(), Remote: b.remote(p, m, m.GetTimeout(), m.GetCaFile()),
 	}
 	b.remoteURL(m, "token_url", m.GetTokenUrl())
-	if len(b.errors) > before || b.isTainted(m) || options.VerifyWith == nil {
+	if len(b.errors) > before || b.isTainted(m) || options.VerifyWith.Issuer == nil {
 		return nil
 	}
 	return func() (made, error) { return alone(authn.NewClientCredentials(options)) }
@@ -97,7 +99,7 @@ func (b *builder) refreshToken(p *part, m *configv1.RefreshToken) func() (made, 
 	}
 	b.remoteURL(m, "token_url", m.GetTokenUrl())
 	b.remoteURL(m, "introspection_url", m.GetIntrospectionUrl())
-	if len(b.errors) > before || b.isTainted(m) || options.VerifyWith == nil {
+	if len(b.errors) > before || b.isTainted(m) || options.VerifyWith.Issuer == nil {
 		return nil
 	}
 	return func() (made, error) { return alone(authn.NewRefreshToken(options)) }

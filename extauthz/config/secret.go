@@ -95,7 +95,7 @@ func (b *builder) secret(s *configv1.Secret, mayBeOptional bool) (value authn.Se
 		return authn.Secret{}, false
 	}
 	if s.GetOptional() && !mayBeOptional {
-		b.errorf(b.pos.field(s, "optional"), "remove the line", "only the secrets of api_key keys and basic users can be optional")
+		b.errorf(b.pos.field(s, "optional"), "remove the line", "only the secrets of api_key keys, basic users and our clients at providers can be optional")
 		return authn.Secret{}, false
 	}
 	text, problem, remedy := b.secretText(s)

@@ -483,6 +483,7 @@ type IdentityToken struct {
 	// Its `iss`.
 	Issuer string `protobuf:"bytes,3,opt,name=issuer,proto3" json:"issuer,omitempty"`
 	// Its `aud`. `{host}` is the request's host, where every route that mints has a literal one.
+	// Required, unless `any_audience` is set.
 	Audience string `protobuf:"bytes,4,opt,name=audience,proto3" json:"audience,omitempty"`
 	// How long it is good; never longer than the credential. Default 60s.
 	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
@@ -497,7 +498,9 @@ type IdentityToken struct {
 	// `scope`. Known: subject, username, tenant, realm, roles, scopes, attributes, authenticator.
 	Claims map[string]string `protobuf:"bytes,9,rep,name=claims,proto3" json:"claims,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Binds the token to the request: any of `method`, `host`, `path` become claims.
-	Bind          []string `protobuf:"bytes,10,rep,name=bind,proto3" json:"bind,omitempty"`
+	Bind []string `protobuf:"bytes,10,rep,name=bind,proto3" json:"bind,omitempty"`
+	// No `aud`: every upstream that trusts the issuer takes the token. Default false.
+	AnyAudience   bool `protobuf:"varint,11,opt,name=any_audience,json=anyAudience,proto3" json:"any_audience,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,6 +603,13 @@ func (x *IdentityToken) GetBind() []string {
 		return x.Bind
 	}
 	return nil
+}
+
+func (x *IdentityToken) GetAnyAudience() bool {
+	if x != nil {
+		return x.AnyAudience
+	}
+	return false
 }
 
 // One signing key.
@@ -761,7 +771,7 @@ const file_gatehouse_config_v1_route_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2 .gatehouse.config.v1.HeaderValueR\x05value:\x028\x01\"W\n" +
 	"\vHeaderValue\x12\x1d\n" +
 	"\x05value\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x05value\x12)\n" +
-	"\x04list\x18\x02 \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x05commaR\x04jsonR\x04list\"\xad\x04\n" +
+	"\x04list\x18\x02 \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x05commaR\x04jsonR\x04list\"\xd0\x04\n" +
 	"\rIdentityToken\x12\x16\n" +
 	"\x06header\x18\x01 \x01(\tR\x06header\x12\x16\n" +
 	"\x06scheme\x18\x02 \x01(\tR\x06scheme\x12\x1f\n" +
@@ -774,7 +784,8 @@ const file_gatehouse_config_v1_route_proto_rawDesc = "" +
 	"\rshared_secret\x18\b \x01(\v2\x1b.gatehouse.config.v1.SecretR\fsharedSecret\x12F\n" +
 	"\x06claims\x18\t \x03(\v2..gatehouse.config.v1.IdentityToken.ClaimsEntryR\x06claims\x122\n" +
 	"\x04bind\x18\n" +
-	" \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\"\x16r\x14R\x06methodR\x04hostR\x04pathR\x04bind\x1a9\n" +
+	" \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\"\x16r\x14R\x06methodR\x04hostR\x04pathR\x04bind\x12!\n" +
+	"\fany_audience\x18\v \x01(\bR\vanyAudience\x1a9\n" +
 	"\vClaimsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
