@@ -72,6 +72,10 @@ func (c checkCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	// One copy per call: what the call's texts point to must outlive the call, because
 	// authenticators may go on with a credential after its caller has given up.
+	if len(data) == 1 { // as nearly always; no need to clear what is overwritten
+		check.message = append([]byte(nil), data[0].ReadOnlyData()...)
+		return nil
+	}
 	check.message = make([]byte, data.Len())
 	data.CopyTo(check.message)
 	return nil

@@ -62,6 +62,24 @@ const (
 type wireDecoder struct {
 	parts parts
 	ok    bool
+
+	headerNames, contextNames nameSet
+}
+
+// A nameSet knows which names it has not seen yet; of others it is not sure. It spares
+// looking through all entries of a map for one that repeats, which no client sends.
+type nameSet [4]uint64
+
+// add adds name, and tells whether it may have been there.
+func (s *nameSet) add(name string) bool {
+	hash := uint(len(name))
+	if len(name) > 0 {
+		hash = hash*31 ^ uint(name[len(name)-1])*7 ^ uint(name[0]) ^ uint(name[len(name)/2])*13
+	}
+	word, bit := hash>>6&3, uint64(1)<<(hash&63)
+	seen := s[word]&bit != 0
+	s[word] |= bit
+	return seen
 }
 
 // decode reads message into c. The strings of c point into message, and its slices
@@ -83,6 +101,7 @@ func (d *wireDecoder) decode(message []byte, c *Call) {
 
 // reset forgets the message, and keeps the memory of lists.
 func (d *wireDecoder) reset() {
+	d.headerNames, d.contextNames = nameSet{}, nameSet{}
 	clear(d.parts.headers)
 	clear(d.parts.rawHeaders)
 	clear(d.parts.context)
@@ -101,7 +120,7 @@ func (d *wireDecoder) attributes(message []byte) {
 		case tagAttributesRequest:
 			d.request(f.bytes)
 		case tagAttributesContext:
-			d.parts.context = d.entry(d.parts.context, f.bytes)
+			d.parts.context = d.entry(d.parts.context, &d.contextNames, f.bytes)
 		}
 	}
 }
@@ -148,7 +167,7 @@ func (d *wireDecoder) http(message []byte) {
 		case tagHTTPMethod:
 			d.text(&p.method, f.bytes)
 		case tagHTTPHeaders:
-			p.headers = d.entry(p.headers, f.bytes)
+			p.headers = d.entry(p.headers, &d.headerNames, f.bytes)
 		case tagHTTPPath:
 			d.text(&p.path, f.bytes)
 		case tagHTTPHost:
@@ -176,7 +195,7 @@ func (d *wireDecoder) http(message []byte) {
 }
 
 // entry adds an entry of a map of texts to pairs. Of equal keys the last counts.
-func (d *wireDecoder) entry(pairs []policy.Pair, message []byte) []policy.Pair {
+func (d *wireDecoder) entry(pairs []policy.Pair, names *nameSet, message []byte) []policy.Pair {
 	var pair policy.Pair
 	for f := (fields{rest: message, ok: &d.ok}); f.next(); {
 		switch f.tag {
@@ -186,10 +205,12 @@ func (d *wireDecoder) entry(pairs []policy.Pair, message []byte) []policy.Pair {
 			d.text(&pair.Value, f.bytes)
 		}
 	}
-	for i := range pairs {
-		if pairs[i].Name == pair.Name {
-			pairs[i].Value = pair.Value
-			return pairs
+	if names.add(pair.Name) {
+		for i := range pairs {
+			if pairs[i].Name == pair.Name {
+				pairs[i].Value = pair.Value
+				return pairs
+			}
 		}
 	}
 	return d.add(pairs, pair)

@@ -241,7 +241,7 @@ func token68(s string) (string, bool) {
 	}
 	token := s[start:]
 	end := 0
-	for end < len(token) && isToken68Char(token[end]) {
+	for end < len(token) && token68Chars[token[end]] {
 		end++
 	}
 	if start == 0 || end == 0 {
@@ -374,10 +374,11 @@ func isTokenChar(c byte) bool {
 	return isAlphaNumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
-func isToken68Char(c byte) bool {
-	switch c {
-	case '-', '.', '_', '~', '+', '/':
-		return true
+// token68Chars says of each byte whether it is in a token68 (RFC 9110 §11.2). Tokens
+// are long, and this is looked up for every byte of every one.
+var token68Chars = func() (table [256]bool) {
+	for c := range table {
+		table[c] = isAlphaNumeric(byte(c)) || strings.IndexByte("-._~+/", byte(c)) >= 0
 	}
-	return isAlphaNumeric(c)
-}
+	return table
+}()
