@@ -294,6 +294,14 @@ func TestPeerReplay(t *testing.T) {
 	if got := broken.Authenticate(t.Context(), signed(t, "GET", "https://peers.example/", "", nil)); got.Reason != policy.ReasonStoreUnavailable {
 		t.Errorf("a store that is down: %v", got.Reason)
 	}
+	public := signed(t, "GET", "https://peers.example/", "", nil)
+	public.Local = true
+	if got := testSignature(t, nil).Authenticate(t.Context(), public); got.Identity == nil {
+		t.Errorf("on a public route, with nonces in memory: %v", got.Reason)
+	}
+	if got := broken.Authenticate(t.Context(), public); !errors.Is(got.Detail, errLocal) {
+		t.Errorf("on a public route, with nonces in a store: %v (%v)", got.Reason, got.Detail)
+	}
 }
 
 type brokenNonces struct{}

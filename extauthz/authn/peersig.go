@@ -156,6 +156,9 @@ func (s *peerSignature) verify(ctx context.Context, in *Input) (policy.Reason, e
 	if reason, err := checkDigest(in, input); err != nil {
 		return reason, err
 	}
+	if _, inMemory := s.options.Nonces.(*Nonces); in.Local && !inMemory {
+		return policy.ReasonStoreUnavailable, errLocal
+	}
 	nonce, _ := parameter[string](input, "nonce")
 	fresh, err := s.options.Nonces.UseNonce(ctx, s.options.KeyID, nonce, expires, in.Now)
 	switch {

@@ -165,6 +165,7 @@ func (b *builder) peer(p *part, m *configv1.Peer) func() (made, error) {
 	if s := m.GetSignature(); s != nil {
 		options.Signature = &authn.PeerSignatureOptions{
 			KeyID: s.GetKeyId(), Secret: b.clientSecret(p, s.GetSecret()), Components: s.GetComponents(), MaxAge: s.GetMaxAge().AsDuration(), Leeway: s.GetLeeway().AsDuration(),
+			Nonces: b.nonces(p),
 		}
 		if s.GetLeeway() != nil && options.Signature.Leeway == 0 {
 			options.Signature.Leeway = -1 // none; 0 would be the default

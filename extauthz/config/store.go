@@ -206,6 +206,16 @@ func (b *builder) tokenOfOurs(p *part, m *configv1.Token) func() (made, error) {
 	}
 }
 
+// nonces are where the nonces of a peer's signatures are taken: in the store, so that
+// a message counts once at all replicas together; nil without one.
+func (b *builder) nonces(p *part) authn.NonceStore {
+	if b.store == nil {
+		return nil
+	}
+	p.depends("store", b.store.digest[:])
+	return b.store.view.Store()
+}
+
 // storedKeys are the keys of the store, for an api_key block that asks for them.
 func (b *builder) storedKeys(p *part, m *configv1.ApiKey) authn.KeyStore {
 	if !m.GetStore() || b.store == nil {
