@@ -13,23 +13,13 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/term"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 )
 
-// argon2id parameters: the first recommendation of the OWASP password storage
-// cheat sheet (19 MiB, two passes, one lane). Many passwords are checked at once, so
-// memory is the cost that is paid per request.
-const (
-	argonMemoryKiB = 19 * 1024
-	argonPasses    = 2
-	argonLanes     = 1
-	argonSaltBytes = 16 // RFC 9106 §3.1
-	argonHashBytes = 32
-)
-
-// bcryptCost takes about as long as the argon2id parameters do.
+// bcryptCost takes about as long as argon2id with the parameters of [authn.HashPassword] does.
 const bcryptCost = 12
 
 // generatedSecretBytes is the entropy of a secret made by --generate.
@@ -80,7 +70,7 @@ func (p *program) hashCommand() *cobra.Command {
 func hasher(kind string) (func([]byte) (string, error), error) {
 	switch kind {
 	case "argon2id":
-		return hashArgon2id, nil
+		return func(secret []byte) (string, error) { return authn.HashPassword(string(secret)) }, nil
 	case "bcrypt":
 		return hashBcrypt, nil
 	case "sha256":
@@ -90,16 +80,6 @@ func hasher(kind string) (func([]byte) (string, error), error) {
 		}, nil
 	}
 	return nil, usagef("unknown kind of hash %q: give argon2id, bcrypt or sha256", kind)
-}
-
-// hashArgon2id writes the hash in the PHC string format.
-func hashArgon2id(secret []byte) (string, error) {
-	salt := make([]byte, argonSaltBytes)
-	_, _ = rand.Read(salt) // never fails (crypto/rand)
-	sum := argon2.IDKey(secret, salt, argonPasses, argonMemoryKiB, argonLanes, argonHashBytes)
-	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version,
-		argonMemoryKiB, argonPasses, argonLanes, b64.EncodeToString(salt), b64.EncodeToString(sum)), nil
 }
 
 func hashBcrypt(secret []byte) (string, error) {

@@ -94,6 +94,7 @@ file: who is calling (tokens, API keys, cookies, certificates) and who may call 
 		p.healthcheckCommand(),
 		p.doctorCommand(),
 		p.hashCommand(),
+		p.signCommand(),
 		p.versionCommand(),
 	)
 	return root
