@@ -99,7 +99,7 @@ type Envoy struct {
 // StartEnvoy runs one Envoy with a listener for each front, all in front of upstream.
 func StartEnvoy(t testing.TB, upstream string, fronts ...Front) *Envoy {
 	t.Helper()
-	return startEnvoy(t, envoyConfig(t, upstream, fronts))
+	return StartEnvoyConfig(t, envoyConfig(t, upstream, fronts))
 }
 
 // StartEnvoyFile runs Envoy with a configuration file that was made from the shipped one:
@@ -116,10 +116,12 @@ func StartEnvoyFile(t testing.TB, path, gatehouse, upstream string) *Envoy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startEnvoy(t, config)
+	return StartEnvoyConfig(t, config)
 }
 
-func startEnvoy(t testing.TB, config []byte) *Envoy {
+// StartEnvoyConfig runs Envoy with a bootstrap configuration as it is, whose admin endpoint
+// and listeners should have port 0. It returns when all listeners serve.
+func StartEnvoyConfig(t testing.TB, config []byte) *Envoy {
 	t.Helper()
 	binary, err := envoy.Find(t.Context(), t.Output())
 	if err != nil {
@@ -155,6 +157,9 @@ func (e *Envoy) Address(t testing.TB, front string) string {
 	}
 	return address
 }
+
+// Admin is the host:port of the admin endpoint.
+func (e *Envoy) Admin() string { return e.running.Admin }
 
 // AccessLog is what Envoy has logged, one line per request, as envoy.yaml says. Lines
 // appear up to 50 ms after the answer.
