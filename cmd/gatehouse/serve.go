@@ -25,8 +25,9 @@ func (p *program) serveCommand() *cobra.Command {
 		Long: `Loads the configuration and answers checks until SIGTERM or SIGINT. A broken file
 does not start: every error is printed, with its line.
 
-SIGHUP reads the file again; one that is broken changes nothing, and is reported in the
-log, in a metric and in /readyz?verbose. SIGTERM drains: health says NOT_SERVING, checks
+A changed file is loaded by itself, the files that it names included; SIGHUP reads them
+too. One that is broken changes nothing, and is reported in the log, in a metric and in
+/readyz?verbose. SIGTERM drains: health says NOT_SERVING, checks
 are answered for --drain-delay more, those in flight are finished.
 
 An issuer that cannot be reached does not keep the service from starting: its tokens are

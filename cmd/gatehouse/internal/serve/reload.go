@@ -13,7 +13,9 @@ import (
 // reload reads the file again. A broken one changes nothing but what is reported.
 func (s *service) reload() {
 	before := s.loaded.Load()
+	held := fingerprintOf(before.Files)
 	loaded, report := config.Load(s.options.Config, s.options.Env, before)
+	s.tried(before, held, loaded)
 	if loaded == nil {
 		s.refuse(report)
 		return

@@ -89,6 +89,9 @@ type service struct {
 	settled  atomic.Bool                // the issuers of the first configuration have answered, or failed to
 	draining atomic.Bool
 
+	watcher *config.Watcher // nil where files cannot be watched
+	seen    fingerprint     // of the files when they were last loaded, or tried
+
 	mu       sync.Mutex
 	loadedAt time.Time
 	lostAt   time.Time       // when the log last said that records were lost
@@ -146,6 +149,7 @@ func Run(ctx context.Context, o Options) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
+	changes := s.watch(ctx, loaded.Files)
 	settled := s.settle(ctx)
 	for {
 		select {
@@ -156,6 +160,10 @@ func Run(ctx context.Context, o Options) error {
 			s.log.Info("serving")
 		case <-hangups:
 			s.reload()
+		case <-changes:
+			if s.changed() {
+				s.reload()
+			}
 		case err := <-failed:
 			return err
 		case <-ctx.Done():

@@ -315,6 +315,46 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestWatch: a changed file is loaded by itself, as is one that Kubernetes swaps in by a
+// link; what did not change is not loaded again.
+func TestWatch(t *testing.T) {
+	r := start(t, configuration("http://127.0.0.1:1", "service"), nil)
+	r.serving()
+	r.write(configuration("http://127.0.0.1:1", "admin"))
+	r.eventually("the new rule", func() bool { return r.check("/orders/1", "x-api-key", apiKey) == codes.PermissionDenied })
+
+	folder := filepath.Dir(r.path)
+	swap := func(version, role string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Join(folder, version), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, version, "gatehouse.yaml"), []byte(configuration("http://127.0.0.1:1", role)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(version, filepath.Join(folder, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(folder, "..data_tmp"), filepath.Join(folder, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swap("..v1", "service")
+	if err := os.Symlink("..data/gatehouse.yaml", r.path+".link"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(r.path+".link", r.path); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the linked file", func() bool { return r.check("/orders/1", "x-api-key", apiKey) == codes.OK })
+	swap("..v2", "admin")
+	r.eventually("the swapped file", func() bool { return r.check("/orders/1", "x-api-key", apiKey) == codes.PermissionDenied })
+
+	if s := (&service{}); fingerprintOf([]string{r.path}) == s.seen || fingerprintOf([]string{r.path}) != fingerprintOf([]string{r.path}) {
+		t.Error("the fingerprint of a file is not its own")
+	}
+}
+
 // TestIssuerDownAtStart: up and serving everybody else, 503 for its tokens, and it
 // recovers by itself.
 func TestIssuerDownAtStart(t *testing.T) {
