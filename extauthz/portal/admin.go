@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -36,8 +35,9 @@ const (
 type Options struct {
 	Gate *extauthz.Gate
 
-	// View is the store's; nil without a store: then there are only states to ask for.
-	View *tokens.View
+	// View gives the store's, as the configuration of the moment has it; nil without a
+	// store: then there are only states to ask for.
+	View func() *tokens.View
 
 	// Roles gives the roles that make an administrator, as the configuration of the
 	// moment has them.
@@ -52,15 +52,21 @@ type Admin struct {
 	methods methods
 }
 
+// view is the store's, or the error that callers get without one.
+func (o *Options) view() (*tokens.View, error) {
+	if view := o.View(); view != nil {
+		return view, nil
+	}
+	return nil, refuse(codes.FailedPrecondition, "there is no store")
+}
+
 // New makes an Admin.
 func New(options Options) *Admin {
 	a := &Admin{options: options, grpc: grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageBytes), grpc.UnaryInterceptor(answerFaults)), methods: methods{}}
 	for _, registrar := range []grpc.ServiceRegistrar{a.grpc, a.methods} {
 		adminv1.RegisterServiceServer(registrar, &service{options: options})
-		if options.View != nil {
-			adminv1.RegisterTokensServer(registrar, &tokenService{view: options.View})
-			adminv1.RegisterDirectoryServer(registrar, &directoryService{view: options.View})
-		}
+		adminv1.RegisterTokensServer(registrar, &tokenService{options: options})
+		adminv1.RegisterDirectoryServer(registrar, &directoryService{options: options})
 	}
 	reflection.Register(a.grpc)
 	return a
@@ -117,10 +123,7 @@ func isGRPC(r *http.Request) bool {
 // anyway. Everybody else is decided by the route table.
 func (a *Admin) caller(r *http.Request) (Caller, *refusal) {
 	if uid, ok := r.Context().Value(uidKey{}).(int); ok && (uid == 0 || uid == os.Getuid()) && !a.showsCredential(r) {
-		return Caller{
-			Actor:         tokens.Actor{Owner: tokens.Owner{Issuer: tokens.Operator, Subject: "uid:" + strconv.Itoa(uid)}},
-			Administrator: true,
-		}, nil
+		return operator(uid), nil
 	}
 	answer := a.options.Gate.Check(r.Context(), call(r))
 	if !answer.Allowed() {

@@ -12,18 +12,19 @@ import (
 // directoryService is the service Directory.
 type directoryService struct {
 	adminv1.UnimplementedDirectoryServer
-	view *tokens.View
+	options Options
 }
 
 func (s *directoryService) List(ctx context.Context, r *adminv1.ListPeopleRequest) (*adminv1.ListPeopleResponse, error) {
-	if _, err := administrator(ctx); err != nil {
+	_, view, err := s.administrator(ctx)
+	if err != nil {
 		return nil, err
 	}
 	// Whoever was seen here a moment ago is in the list.
-	if err := s.view.Flush(ctx); err != nil {
+	if err := view.Flush(ctx); err != nil {
 		return nil, answerFor(err)
 	}
-	people, next, err := s.view.Store().People(ctx, tokens.PeopleFilter{
+	people, next, err := view.Store().People(ctx, tokens.PeopleFilter{
 		Issuer: r.GetIssuer(), Realm: r.GetRealm(), Username: r.GetUsername(), Email: r.GetEmail(), Tenant: r.GetTenant(),
 		Disabled: r.GetDisabled(), PageSize: int(r.GetPageSize()), PageCursor: r.GetPageToken(),
 	})
@@ -38,55 +39,66 @@ func (s *directoryService) List(ctx context.Context, r *adminv1.ListPeopleReques
 }
 
 func (s *directoryService) Get(ctx context.Context, r *adminv1.GetPersonRequest) (*adminv1.Person, error) {
-	if _, err := administrator(ctx); err != nil {
+	_, view, err := s.administrator(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return s.answer(s.view.Store().Person(ctx, ownerOf(r.GetOwner())))
+	return personAnswer(view.Store().Person(ctx, ownerOf(r.GetOwner())))
 }
 
 func (s *directoryService) Disable(ctx context.Context, r *adminv1.DisableRequest) (*adminv1.Person, error) {
-	caller, err := administrator(ctx)
+	caller, view, err := s.administrator(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if ownerOf(r.GetOwner()) == caller.Actor.Owner {
 		return nil, refuse(codes.FailedPrecondition, "you cannot disable yourself")
 	}
-	return s.changed(ctx)(s.view.Store().Disable(ctx, ownerOf(r.GetOwner()), caller.Actor))
+	person, err := view.Store().Disable(ctx, ownerOf(r.GetOwner()), caller.Actor)
+	catchUp(ctx, view)
+	return personAnswer(person, err)
 }
 
 func (s *directoryService) Enable(ctx context.Context, r *adminv1.EnableRequest) (*adminv1.Person, error) {
-	caller, err := administrator(ctx)
+	caller, view, err := s.administrator(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.changed(ctx)(s.view.Store().Enable(ctx, ownerOf(r.GetOwner()), caller.Actor))
+	person, err := view.Store().Enable(ctx, ownerOf(r.GetOwner()), caller.Actor)
+	catchUp(ctx, view)
+	return personAnswer(person, err)
 }
 
 func (s *directoryService) Grant(ctx context.Context, r *adminv1.GrantRequest) (*adminv1.Person, error) {
-	caller, err := administrator(ctx)
+	caller, view, err := s.administrator(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.changed(ctx)(s.view.Store().Grant(ctx, ownerOf(r.GetOwner()), r.GetRoles(), caller.Actor))
+	person, err := view.Store().Grant(ctx, ownerOf(r.GetOwner()), r.GetRoles(), caller.Actor)
+	catchUp(ctx, view)
+	return personAnswer(person, err)
 }
 
-func (s *directoryService) answer(p *tokens.Person, err error) (*adminv1.Person, error) {
+// administrator refuses everybody else, and everything without a store.
+func (s *directoryService) administrator(ctx context.Context) (Caller, *tokens.View, error) {
+	caller, err := administrator(ctx)
+	if err != nil {
+		return Caller{}, nil, err
+	}
+	view, err := s.options.view()
+	return caller, view, err
+}
+
+func personAnswer(p *tokens.Person, err error) (*adminv1.Person, error) {
 	if err != nil {
 		return nil, answerFor(err)
 	}
 	return personProto(p), nil
 }
 
-// changed answers a change when it is in effect here.
-func (s *directoryService) changed(ctx context.Context) func(*tokens.Person, error) (*adminv1.Person, error) {
-	return func(p *tokens.Person, err error) (*adminv1.Person, error) {
-		if err != nil {
-			return nil, answerFor(err)
-		}
-		if err := s.view.Sync(ctx); err != nil {
-			s.view.Wake() // it is made, and heard of as soon as the store answers again
-		}
-		return personProto(p), nil
+// catchUp puts a change into effect here before it is answered.
+func catchUp(ctx context.Context, view *tokens.View) {
+	if err := view.Sync(ctx); err != nil {
+		view.Wake() // it is made, and heard of as soon as the store answers again
 	}
 }

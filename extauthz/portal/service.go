@@ -25,7 +25,7 @@ func (s *service) Status(ctx context.Context, _ *adminv1.StatusRequest) (*adminv
 		return nil, err
 	}
 	answer := &adminv1.StatusResponse{}
-	if view := s.options.View; view != nil {
+	if view := s.options.View(); view != nil {
 		now := time.Now()
 		answer.Store = &adminv1.StatusResponse_Store{Kind: view.Store().Name(), Ready: true}
 		if err := view.Ready(now); err != nil {
@@ -67,10 +67,11 @@ func (s *service) Audit(ctx context.Context, r *adminv1.AuditRequest) (*adminv1.
 	if _, err := administrator(ctx); err != nil {
 		return nil, err
 	}
-	if s.options.View == nil {
-		return nil, refuse(codes.FailedPrecondition, "there is no store")
+	view, err := s.options.view()
+	if err != nil {
+		return nil, err
 	}
-	entries, next, err := s.options.View.Store().Audit(ctx, tokens.AuditFilter{
+	entries, next, err := view.Store().Audit(ctx, tokens.AuditFilter{
 		Actor: ownerOf(r.GetActor()), Target: r.GetTarget(), PageSize: int(r.GetPageSize()), PageCursor: r.GetPageToken(),
 	})
 	if err != nil {

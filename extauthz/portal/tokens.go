@@ -16,7 +16,7 @@ import (
 // tokenService is the service Tokens.
 type tokenService struct {
 	adminv1.UnimplementedTokensServer
-	view *tokens.View
+	options Options
 }
 
 const (
@@ -28,11 +28,15 @@ const (
 )
 
 func (s *tokenService) Create(ctx context.Context, r *adminv1.CreateTokenRequest) (*adminv1.CreateTokenResponse, error) {
-	token, err := s.asked(ctx, r)
+	view, err := s.options.view()
 	if err != nil {
 		return nil, err
 	}
-	record, credential, err := s.view.Store().Create(ctx, token, callerOf(ctx).Actor)
+	token, err := asked(ctx, view, r)
+	if err != nil {
+		return nil, err
+	}
+	record, credential, err := view.Store().Create(ctx, token, callerOf(ctx).Actor)
 	if err != nil {
 		return nil, answerFor(err)
 	}
@@ -40,7 +44,7 @@ func (s *tokenService) Create(ctx context.Context, r *adminv1.CreateTokenRequest
 }
 
 // asked is the token that a request asks for, if the caller may have it.
-func (s *tokenService) asked(ctx context.Context, r *adminv1.CreateTokenRequest) (tokens.Token, error) {
+func asked(ctx context.Context, view *tokens.View, r *adminv1.CreateTokenRequest) (tokens.Token, error) {
 	kind, known := kindOf(r.GetKind())
 	switch {
 	case !known:
@@ -69,7 +73,7 @@ func (s *tokenService) asked(ctx context.Context, r *adminv1.CreateTokenRequest)
 	if caller.Principal != nil && kind == tokens.APIToken && (r.GetOwner() == nil || owner == caller.Actor.Owner) {
 		token, err = own(caller, r)
 	} else {
-		token, err = s.others(ctx, caller, owner, r)
+		token, err = others(ctx, view, caller, owner, r)
 	}
 	if err != nil {
 		return tokens.Token{}, err
@@ -110,14 +114,14 @@ func own(caller Caller, r *adminv1.CreateTokenRequest) (tokens.Token, error) {
 
 // others is a token for somebody else, which administrators may make: what the
 // directory knows of them bounds it.
-func (s *tokenService) others(ctx context.Context, caller Caller, owner tokens.Owner, r *adminv1.CreateTokenRequest) (tokens.Token, error) {
+func others(ctx context.Context, view *tokens.View, caller Caller, owner tokens.Owner, r *adminv1.CreateTokenRequest) (tokens.Token, error) {
 	if !caller.Administrator {
 		return tokens.Token{}, refuse(codes.PermissionDenied, "only administrators make API keys, and tokens of others")
 	}
 	if owner.Issuer == "" || owner.Subject == "" {
 		return tokens.Token{}, refuse(codes.InvalidArgument, "an owner has an issuer (or a realm) and a subject")
 	}
-	person, err := s.find(ctx, owner, r.GetRealm())
+	person, err := find(ctx, view, owner, r.GetRealm())
 	if err != nil {
 		return tokens.Token{}, answerFor(err)
 	}
@@ -159,18 +163,18 @@ func unknown(caller Caller, owner tokens.Owner, r *adminv1.CreateTokenRequest) (
 
 // find looks somebody up by issuer and subject, or, of a realm, by username; nil if
 // the directory does not know them.
-func (s *tokenService) find(ctx context.Context, owner tokens.Owner, realm string) (*tokens.Person, error) {
-	if err := s.view.Flush(ctx); err != nil {
+func find(ctx context.Context, view *tokens.View, owner tokens.Owner, realm string) (*tokens.Person, error) {
+	if err := view.Flush(ctx); err != nil {
 		return nil, err
 	}
-	person, err := s.view.Store().Person(ctx, owner)
+	person, err := view.Store().Person(ctx, owner)
 	if !errors.Is(err, tokens.ErrNotFound) {
 		return person, err
 	}
 	if realm == "" {
 		return nil, nil
 	}
-	people, _, err := s.view.Store().People(ctx, tokens.PeopleFilter{Realm: realm, Username: owner.Subject, PageSize: 2})
+	people, _, err := view.Store().People(ctx, tokens.PeopleFilter{Realm: realm, Username: owner.Subject, PageSize: 2})
 	if err != nil || len(people) != 1 {
 		return nil, err // a name that two people have names nobody
 	}
@@ -178,6 +182,10 @@ func (s *tokenService) find(ctx context.Context, owner tokens.Owner, realm strin
 }
 
 func (s *tokenService) List(ctx context.Context, r *adminv1.ListTokensRequest) (*adminv1.ListTokensResponse, error) {
+	view, err := s.options.view()
+	if err != nil {
+		return nil, err
+	}
 	caller := callerOf(ctx)
 	kind, known := kindOf(r.GetKind())
 	if !known {
@@ -196,10 +204,10 @@ func (s *tokenService) List(ctx context.Context, r *adminv1.ListTokensRequest) (
 	if r.GetActive() {
 		filter.ActiveAt = time.Now()
 	}
-	if err := s.view.Flush(ctx); err != nil {
+	if err := view.Flush(ctx); err != nil {
 		return nil, answerFor(err)
 	}
-	list, next, err := s.view.Store().List(ctx, filter)
+	list, next, err := view.Store().List(ctx, filter)
 	if err != nil {
 		return nil, answerFor(err)
 	}
@@ -211,7 +219,7 @@ func (s *tokenService) List(ctx context.Context, r *adminv1.ListTokensRequest) (
 }
 
 func (s *tokenService) Get(ctx context.Context, r *adminv1.GetTokenRequest) (*adminv1.Token, error) {
-	t, err := s.managed(ctx, r.GetId())
+	t, _, err := s.managed(ctx, r.GetId())
 	if err != nil {
 		return nil, err
 	}
@@ -219,14 +227,15 @@ func (s *tokenService) Get(ctx context.Context, r *adminv1.GetTokenRequest) (*ad
 }
 
 func (s *tokenService) Revoke(ctx context.Context, r *adminv1.RevokeTokenRequest) (*adminv1.Token, error) {
-	if _, err := s.managed(ctx, r.GetId()); err != nil {
+	_, view, err := s.managed(ctx, r.GetId())
+	if err != nil {
 		return nil, err
 	}
-	t, err := s.view.Store().Revoke(ctx, r.GetId(), callerOf(ctx).Actor)
+	t, err := view.Store().Revoke(ctx, r.GetId(), callerOf(ctx).Actor)
 	if err != nil {
 		return nil, answerFor(err)
 	}
-	s.catchUp(ctx)
+	catchUp(ctx, view)
 	return tokenProto(t), nil
 }
 
@@ -235,14 +244,15 @@ func (s *tokenService) Rotate(ctx context.Context, r *adminv1.RotateTokenRequest
 	if r.GetGrace() != nil && (!r.GetGrace().IsValid() || grace < 0 || grace > maxGrace) {
 		return nil, refuse(codes.InvalidArgument, "grace is not between 0 and "+maxGrace.String())
 	}
-	if _, err := s.managed(ctx, r.GetId()); err != nil {
+	_, view, err := s.managed(ctx, r.GetId())
+	if err != nil {
 		return nil, err
 	}
-	t, credential, err := s.view.Store().Rotate(ctx, r.GetId(), grace, callerOf(ctx).Actor)
+	t, credential, err := view.Store().Rotate(ctx, r.GetId(), grace, callerOf(ctx).Actor)
 	if err != nil {
 		return nil, answerFor(err)
 	}
-	s.catchUp(ctx)
+	catchUp(ctx, view)
 	return &adminv1.CreateTokenResponse{Record: tokenProto(t), Token: credential.Reveal()}, nil
 }
 
@@ -262,33 +272,34 @@ func (s *tokenService) RevokeAll(ctx context.Context, r *adminv1.RevokeAllReques
 	if r.GetExpiresAt() != nil {
 		revocation.Expires = r.GetExpiresAt().AsTime()
 	}
-	revocation, err = s.view.Store().RevokeAll(ctx, revocation, caller.Actor)
+	view, err := s.options.view()
+	if err != nil {
+		return nil, err
+	}
+	revocation, err = view.Store().RevokeAll(ctx, revocation, caller.Actor)
 	if err != nil {
 		return nil, answerFor(err)
 	}
-	s.catchUp(ctx)
+	catchUp(ctx, view)
 	return &adminv1.RevokeAllResponse{Before: timeProto(revocation.Before)}, nil
 }
 
 // managed reads a token that the caller may manage. One of somebody else's is, for
 // those who are not administrators, as if it did not exist.
-func (s *tokenService) managed(ctx context.Context, id string) (*tokens.Token, error) {
+func (s *tokenService) managed(ctx context.Context, id string) (*tokens.Token, *tokens.View, error) {
+	view, err := s.options.view()
+	if err != nil {
+		return nil, nil, err
+	}
 	caller := callerOf(ctx)
-	t, err := s.view.Store().Get(ctx, id)
+	t, err := view.Store().Get(ctx, id)
 	if err == nil && !caller.Administrator && (caller.Actor.Owner.IsZero() || t.Owner != caller.Actor.Owner || t.Kind != tokens.APIToken) {
 		err = tokens.ErrNotFound
 	}
 	if err != nil {
-		return nil, answerFor(err)
+		return nil, nil, answerFor(err)
 	}
-	return t, nil
-}
-
-// catchUp puts a change into effect here before it is answered.
-func (s *tokenService) catchUp(ctx context.Context) {
-	if err := s.view.Sync(ctx); err != nil {
-		s.view.Wake() // it is made, and heard of as soon as the store answers again
-	}
+	return t, view, nil
 }
 
 // chosen are the roles that a token gets, out of its owner's.

@@ -31,6 +31,7 @@ func (s *Store) Create(ctx context.Context, t Token, by Actor) (*Token, Credenti
 		return nil, Credential{}, err
 	}
 	credential := NewCredential()
+	t.ExpiresAt = fromMicros(micros(t.ExpiresAt)) // as it will be read
 	t.ID, t.hash, t.CreatedBy = credential.id, credential.hash(s.hashKey), by.Owner
 	err := s.change(ctx, by, func(c *change) error {
 		t.CreatedAt, t.Version = fromMicros(c.at), c.version

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,11 +58,17 @@ type Hooks struct {
 	// store's clock.
 	Heard func(lag time.Duration)
 
-	// Asked is called after each look-up that had to read the store.
+	// Asked is called after each look-up that had to read the store. That there is no
+	// such record is no error.
 	Asked func(took time.Duration, err error)
 
-	// Log hears of the store going and coming back.
-	Log *slog.Logger
+	// Reached is called with an error when the store can no longer be asked, and with nil
+	// when it answers again.
+	Reached func(err error)
+
+	// Postponed is called when uses, sightings or the deletion of what has expired could
+	// not be written; they are tried again.
+	Postponed func(err error)
 }
 
 // Hook sets who is told from now on.
@@ -74,8 +79,11 @@ func (v *View) Hook(hooks Hooks) {
 	if hooks.Asked == nil {
 		hooks.Asked = func(time.Duration, error) {}
 	}
-	if hooks.Log == nil {
-		hooks.Log = slog.New(slog.DiscardHandler)
+	if hooks.Reached == nil {
+		hooks.Reached = func(error) {}
+	}
+	if hooks.Postponed == nil {
+		hooks.Postponed = func(error) {}
 	}
 	v.hooks.Store(&hooks)
 }
@@ -144,7 +152,11 @@ func limited[K comparable, V any](v *View, load func(context.Context, K) (*V, er
 		}
 		began := time.Now()
 		rec, err := load(ctx, key)
-		v.hooks.Load().Asked(time.Since(began), err)
+		if isNotFound(err) {
+			v.hooks.Load().Asked(time.Since(began), nil)
+		} else {
+			v.hooks.Load().Asked(time.Since(began), err)
+		}
 		return rec, err
 	}
 }
@@ -249,12 +261,12 @@ func (v *View) Run(ctx context.Context) {
 		v.turn(ctx)
 		if now := time.Now(); now.Sub(flushed) >= flushEvery {
 			flushed = now
-			v.flushLogged(ctx)
+			v.flush(ctx)
 		}
 		if now := time.Now(); now.Sub(forgotten) >= forgetEvery && v.knows(now) {
 			forgotten = now
 			if err := v.store.forget(ctx, now); err != nil {
-				v.hooks.Load().Log.Warn("store", "error", err)
+				v.hooks.Load().Postponed(err)
 			}
 		}
 		select {
@@ -265,7 +277,7 @@ func (v *View) Run(ctx context.Context) {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	v.flushLogged(last)
+	v.flush(last)
 }
 
 // Wake asks Run to look for changes now.
@@ -276,15 +288,15 @@ func (v *View) Wake() {
 	}
 }
 
-// turn is one Sync of Run: it logs when the store goes and when it comes back.
+// turn is one Sync of Run: it tells when the store goes and when it comes back.
 func (v *View) turn(ctx context.Context) {
 	before := v.failure.Load()
 	err := v.Sync(ctx)
 	switch {
 	case err != nil && before == nil && ctx.Err() == nil:
-		v.hooks.Load().Log.Error("the store cannot be asked", "error", err, "stale_for", v.options.StaleFor)
+		v.hooks.Load().Reached(err)
 	case err == nil && before != nil:
-		v.hooks.Load().Log.Info("the store answers again")
+		v.hooks.Load().Reached(nil)
 	}
 }
 
@@ -384,9 +396,9 @@ func (v *View) follow(ctx context.Context) error {
 	return nil
 }
 
-// flushLogged writes what is pending; what cannot be written now is kept for later.
-func (v *View) flushLogged(ctx context.Context) {
+// flush writes what is pending; what cannot be written now is kept for later.
+func (v *View) flush(ctx context.Context) {
 	if err := v.Flush(ctx); err != nil && v.failure.Load() == nil {
-		v.hooks.Load().Log.Warn("writing uses and sightings", "error", err)
+		v.hooks.Load().Postponed(err)
 	}
 }
