@@ -309,6 +309,7 @@ func (p *program) ask(cmd *cobra.Command, q *question) (*story.Story, error) {
 		loaded.Start()
 		ctx, cancel := context.WithTimeout(cmd.Context(), keysTimeout)
 		serve.WaitForKeys(ctx, loaded.Gate.Set)
+		serve.WaitForStore(ctx, loaded.Store)
 		cancel()
 	}
 	told, err := story.Ask(cmd.Context(), loaded.Gate, story.Question{Call: call, Principal: principal, Now: time.Now()})

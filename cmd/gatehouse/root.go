@@ -94,6 +94,8 @@ file: who is calling (tokens, API keys, cookies, certificates) and who may call 
 		p.healthcheckCommand(),
 		p.doctorCommand(),
 		p.hashCommand(),
+		p.tokensCommand(),
+		p.usersCommand(),
 		p.signCommand(),
 		p.versionCommand(),
 	)

@@ -53,7 +53,8 @@ type Metrics struct {
 	routes       prometheus.Gauge
 	shadowRoutes prometheus.Gauge
 
-	grpc grpcMetrics
+	grpc  grpcMetrics
+	store storeMetrics
 
 	using   sync.Mutex // held by Use
 	current atomic.Pointer[counters]
@@ -131,7 +132,8 @@ func New(build Build) *Metrics {
 			Name: "gatehouse_shadow_routes",
 			Help: "Routes in shadow mode; all of them with --shadow-all.",
 		}),
-		grpc: newGRPCMetrics(),
+		grpc:  newGRPCMetrics(),
+		store: newStoreMetrics(),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "gatehouse_build_info",
@@ -143,6 +145,7 @@ func New(build Build) *Metrics {
 		m.snapshotInfo, m.loadedAt, m.routes, m.shadowRoutes, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Registry.MustRegister(m.grpc.collectors()...)
+	m.Registry.MustRegister(m.store.lag, m.store.asked)
 	m.reloads.WithLabelValues("ok")
 	m.reloads.WithLabelValues("failed")
 	m.current.Store(newCounters(nil))

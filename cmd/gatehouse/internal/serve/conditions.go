@@ -29,6 +29,9 @@ func (s *service) conditions() []Condition {
 			conditions = append(conditions, issuerCondition(entry.Name, keys.State(), now))
 		}
 	}
+	if view := s.store(); view != nil {
+		conditions = append(conditions, storeCondition(view, now))
+	}
 	if s.options.ShadowAll {
 		conditions = append(conditions, Condition{"shadow-all", Degraded, "what is forbidden or unauthenticated passes"})
 	}

@@ -43,6 +43,7 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 	if err != nil {
 		return err
 	}
+	s.watchStore(loaded.Store)
 	loaded.Start()
 	now := time.Now()
 	s.metrics.Use(loaded.Snapshot, s.options.ShadowAll, now)

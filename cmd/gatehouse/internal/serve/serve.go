@@ -130,7 +130,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	// A listener that fails ends the process: half a service is worse than one that the
 	// supervisor starts anew.
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	go func() { failed <- fmt.Errorf("serving gRPC: %w", s.door.Serve(listeners.grpc)) }()
 	go func() { failed <- fmt.Errorf("serving ops: %w", ops.Serve(listeners.ops)) }()
 	s.log.Info("listening", zap.String("listener", "grpc"), zap.String("address", shownAddress(listeners.grpc.Addr())))
@@ -144,6 +144,11 @@ func Run(ctx context.Context, o Options) error {
 	if listeners.http != nil {
 		go func() { failed <- fmt.Errorf("serving http: %w", web.Serve(listeners.http)) }()
 		s.log.Info("listening", zap.String("listener", "http"), zap.String("address", shownAddress(listeners.http.Addr())))
+	}
+	admin := s.adminServer()
+	if listeners.admin != nil {
+		go func() { failed <- fmt.Errorf("serving the admin API: %w", admin.Serve(listeners.admin)) }()
+		s.log.Info("listening", zap.String("listener", "admin"), zap.String("address", shownAddress(listeners.admin.Addr())))
 	}
 
 	hangups := make(chan os.Signal, 1)
@@ -170,7 +175,8 @@ func Run(ctx context.Context, o Options) error {
 			s.drain()
 			s.stopWeb(web)
 			s.door.GracefulStop()
-			return errors.Join(ops.Close(), s.closeRecords(s.records.Load()), s.log.Close())
+			s.loaded.Load().Close()
+			return errors.Join(admin.Close(), ops.Close(), s.closeRecords(s.records.Load()), s.log.Close())
 		}
 	}
 }
@@ -198,11 +204,12 @@ func (s *service) authenticators() *authn.Set {
 type opened struct {
 	grpc, ops net.Listener
 	http      net.Listener // nil: none
+	admin     net.Listener // nil: the configuration has none
 	grpcTLS   *transportSecurity
 }
 
 func (o *opened) close() {
-	for _, l := range []net.Listener{o.grpc, o.ops, o.http} {
+	for _, l := range []net.Listener{o.grpc, o.ops, o.http, o.admin} {
 		if l != nil {
 			_ = l.Close() // most are closed by their servers
 		}
@@ -222,14 +229,20 @@ func (s *service) open(listen *configv1.Listen) (*opened, error) {
 		return nil, err
 	}
 	o.ops = security.wrap(o.ops)
-	if listen.GetHttp() == nil {
-		return o, nil
+	for _, optional := range []struct {
+		name     string
+		listener *configv1.Listener
+		opened   *net.Listener
+	}{{"http", listen.GetHttp(), &o.http}, {"admin", listen.GetAdmin(), &o.admin}} {
+		if optional.listener == nil {
+			continue
+		}
+		if *optional.opened, security, err = s.listen(optional.name, optional.listener, "", "h2", "http/1.1"); err != nil {
+			o.close()
+			return nil, err
+		}
+		*optional.opened = security.wrap(*optional.opened)
 	}
-	if o.http, security, err = s.listen("http", listen.GetHttp(), "", "h2", "http/1.1"); err != nil {
-		o.close()
-		return nil, err
-	}
-	o.http = security.wrap(o.http)
 	return o, nil
 }
 
@@ -286,14 +299,16 @@ func (s *service) newDoor(l *configv1.Listener, loaded *config.Loaded, security 
 	return door, nil
 }
 
-// settle is closed when [WaitForKeys] is done or issuerPatience is over.
+// settle is closed when [WaitForKeys] is done or issuerPatience is over, and the store,
+// if there is one, was reached.
 func (s *service) settle(ctx context.Context) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		ctx, cancel := context.WithTimeout(ctx, issuerPatience)
+		patient, cancel := context.WithTimeout(ctx, issuerPatience)
 		defer cancel()
-		WaitForKeys(ctx, s.authenticators())
+		WaitForKeys(patient, s.authenticators())
+		WaitForStore(ctx, s.store())
 	}()
 	return done
 }

@@ -413,7 +413,8 @@ func TestDecisionLog(t *testing.T) {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	r.eventually("the decision log", func() bool { _, err := os.Stat(file); return err == nil })
+	// The file is there before the reload is through.
+	r.eventually("the decision log", func() bool { return strings.Count(r.log.String(), "configuration loaded") == 2 })
 	r.check("/orders/1", "x-api-key", apiKey)
 	r.check("/orders/1", "x-api-key", "guess")
 	r.eventually("a record", func() bool {

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/config"
+	"github.com/gatehouse-authz/gatehouse/extauthz/portal"
+	"github.com/gatehouse-authz/gatehouse/extauthz/tokens"
+)
+
+const (
+	// defaultAdmin is where the service is asked unless the command line says otherwise.
+	defaultAdmin = "unix:///run/gatehouse/admin.sock"
+
+	// storeOfConfig is --store without a value.
+	storeOfConfig = "config"
+
+	// adminTimeout is how long one call may take.
+	adminTimeout = 30 * time.Second
+
+	// tokenVariable has the token that the admin API is asked with.
+	tokenVariable = "GATEHOUSE_TOKEN"
+)
+
+// adminClient is where commands manage tokens and people: at a running service, or on its
+// store.
+type adminClient struct {
+	program *program
+
+	config, admin, store string
+	transport            healthcheck // the same flags for TLS
+}
+
+func (c *adminClient) flags(cmd *cobra.Command) {
+	flags := cmd.PersistentFlags()
+	flags.StringVarP(&c.config, "config", "c", "", "the configuration `file`, which says where the service and its store are")
+	flags.StringVar(&c.admin, "admin", "", "the admin listener: unix:///path or `host:port`")
+	flags.StringVar(&c.store, "store", "", "work on the store itself: that of --config, or an SQLite `file` or a postgres:// URL")
+	flags.Lookup("store").NoOptDefVal = storeOfConfig
+	flags.StringVar(&c.transport.caFile, "ca-file", "", "use TLS, and trust the CA in this `file`")
+	flags.StringVar(&c.transport.certFile, "cert-file", "", "the client certificate, a `file`")
+	flags.StringVar(&c.transport.keyFile, "key-file", "", "its key, a `file`")
+	flags.StringVar(&c.transport.serverName, "server-name", "", "the `name` in the listener's certificate, if it is not the host")
+}
+
+const adminWhere = `
+The running service is asked through its admin listener: that of --config, that of
+--admin, or ` + defaultAdmin + `. On its Unix socket, the user that runs it and root
+are let in; everybody else gives a token in the variable ` + tokenVariable + `. With --store, or where the
+configuration has a store and no admin listener, the command works on the store itself.`
+
+// use calls do with a connection.
+func (c *adminClient) use(ctx context.Context, do func(context.Context, grpc.ClientConnInterface) error) error {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	address, store, err := c.where()
+	if err != nil {
+		return err
+	}
+	if store != nil {
+		defer store.Close() //nolint:errcheck // what was done has been answered
+		if err := store.Migrate(ctx); err != nil {
+			return err
+		}
+		return plainError(do(ctx, portal.NewDirect(store)))
+	}
+	transport, err := c.transport.credentials()
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport))
+	if err != nil {
+		return usagef("invalid --admin %q: %w", address, err)
+	}
+	defer conn.Close() //nolint:errcheck // what was done has been answered
+	if token, ok := c.program.env(tokenVariable); ok && token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	}
+	err = do(ctx, conn)
+	if status.Code(err) == codes.Unavailable {
+		return fmt.Errorf("asking %s: %w; is gatehouse running? --store works on the store itself", address, plainError(err))
+	}
+	return plainError(err)
+}
+
+// where finds the admin listener, or the store.
+func (c *adminClient) where() (address string, store *tokens.Store, err error) {
+	switch {
+	case c.store != "" && c.admin != "":
+		return "", nil, usagef("--store and --admin exclude each other")
+	case strings.HasPrefix(c.store, "postgres://") || strings.HasPrefix(c.store, "postgresql://"):
+		store, err = tokens.OpenPostgres(c.store, tokens.Options{})
+		return "", store, err
+	case c.store != "" && c.store != storeOfConfig:
+		store, err = tokens.OpenSQLite(c.store, tokens.Options{})
+		return "", store, err
+	case c.config == "" && c.store != "":
+		return "", nil, usagef("--store needs --config, or a value: --store=gatehouse.db")
+	case c.admin != "":
+		return c.admin, nil, nil
+	case c.config == "":
+		return defaultAdmin, nil, nil
+	}
+	loaded, report := config.Load(c.config, c.program.env, nil)
+	if loaded == nil {
+		fmt.Fprint(c.program.err, report)
+		return "", nil, errRefused
+	}
+	address = loaded.Config.GetListen().GetAdmin().GetAddress()
+	switch {
+	case loaded.Store == nil && c.store == storeOfConfig:
+		return "", nil, fmt.Errorf("%s has no store", filepath.Base(c.config))
+	case loaded.Store != nil && (c.store == storeOfConfig || address == ""):
+		return "", loaded.Store.Store(), nil
+	case address == "":
+		return "", nil, fmt.Errorf("%s has neither listen.admin nor a store", filepath.Base(c.config))
+	}
+	return address, nil, nil
+}
+
+// plainError is an error of the admin API as a person reads it.
+func plainError(err error) error {
+	if s, ok := status.FromError(err); ok && err != nil {
+		return errors.New(s.Message())
+	}
+	return err
+}
