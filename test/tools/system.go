@@ -27,6 +27,7 @@ var programs = []program{
 	{"npm", "", "", "npm installs the OpenID provider"},
 	{"java", "", "default-jre-headless", "java 17 or later runs Keycloak"},
 	{"mvn", "", "maven", "Maven fetches Keycloak"},
+	{"nginx", "/usr/sbin/nginx", "nginx-light", "the HTTP door is tested behind nginx"},
 	{"initdb", "/usr/lib/postgresql/*/bin/initdb", "postgresql", "the token store is tested on PostgreSQL"},
 }
 
