@@ -35,10 +35,11 @@ var errNoOwner = errors.New("no authenticator takes it")
 //
 //   - a JWT to the first refresh_token, then to the first other entry, that takes it
 //     by its unverified parts; where nobody does, to nobody;
-//   - anything else to the entries with the longest prefix that it begins with. These
-//     are asked at once; the first success wins, of several in hand the earliest in
-//     order. If none succeeds an outage of one of them is the answer, else the refusal
-//     of the first.
+//   - anything else to the entries with the longest prefix that it begins with. Those
+//     that compute, those that hash and those that ask elsewhere are asked in this
+//     order, each kind at once; the first success wins, of several in hand the earliest
+//     in order. If none succeeds an outage of one of them is the answer, else the
+//     refusal of the first.
 //
 // An entry is not shown a credential that comes from outside its OnlyFrom. Where
 // credentials may be combined ([Options]), a refusal of one is not final for the

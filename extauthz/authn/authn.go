@@ -73,6 +73,9 @@ type Identity struct {
 
 	more atomic.Pointer[widening] // the identity with the roles of the directory
 
+	// verified is whose access token Upstream is, where one was exchanged.
+	verified *Identity
+
 	// Derived is room for what the gate computes from Principal once.
 	Derived atomic.Pointer[any]
 }

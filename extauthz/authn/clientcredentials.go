@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
@@ -66,7 +67,7 @@ func (c *ClientCredentials) Authenticate(ctx context.Context, in *Input) Result 
 	if c.failures.closed(guesses, in.Now) {
 		return Refuse(policy.ReasonTooManyFailures, nil)
 	}
-	own := *in
+	own := exchangeInput{*in, time.Now()}
 	result := c.ask(ctx, key, in.Now, func(ctx context.Context) verdict {
 		return c.question(ctx, id, NewSecret(secret), own)
 	})
@@ -79,7 +80,7 @@ func (c *ClientCredentials) Authenticate(ctx context.Context, in *Input) Result 
 	return result
 }
 
-func (c *ClientCredentials) question(ctx context.Context, id string, secret Secret, in Input) verdict {
+func (c *ClientCredentials) question(ctx context.Context, id string, secret Secret, in exchangeInput) verdict {
 	address, err := c.endpoints.tokenURL(ctx)
 	if err != nil {
 		return unavailable(err)

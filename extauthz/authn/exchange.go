@@ -45,7 +45,8 @@ type exchanger struct {
 }
 
 // remembered gives the identity of an exchange that still holds. Its access token is
-// looked at again, which is cheap: its key may have been withdrawn since.
+// looked at again, which is cheap: its key may have been withdrawn since, or it may
+// stand for somebody else now.
 func (x *exchanger) remembered(ctx context.Context, key CacheKey, in *Input) (Result, bool) {
 	result, ok := x.known(key, in.Now)
 	if !ok || result.Identity == nil {
@@ -53,16 +54,35 @@ func (x *exchanger) remembered(ctx context.Context, key CacheKey, in *Input) (Re
 	}
 	again := *in
 	again.Value = strings.TrimPrefix(result.Identity.Upstream, bearerPrefix)
-	if verified := x.verifier.Authenticate(ctx, &again); verified.Identity == nil {
+	verified := x.verifier.Authenticate(ctx, &again)
+	switch {
+	case verified.Identity == nil:
 		x.good.Delete(key)
 		return Result{}, false
+	case verified.Identity != result.Identity.verified:
+		return Result{Identity: x.identity(verified.Identity, result.Identity.Upstream)}, true
 	}
 	return result, true
 }
 
+// identity is that of a verified access token, as this authenticator's.
+func (x *exchanger) identity(verified *Identity, upstream string) *Identity {
+	return &Identity{Principal: x.stamp.over(verified.Principal), Upstream: upstream, Issued: verified.Issued, verified: verified}
+}
+
+// An exchangeInput is the input of an exchange, and when it began by our clock.
+type exchangeInput struct {
+	Input
+	begun time.Time
+}
+
+// now is in.Now, moved on by what the exchange has taken so far: the token that it gets
+// is younger than the request.
+func (in *exchangeInput) now() time.Time { return in.Now.Add(time.Since(in.begun)) }
+
 // obtain sends a token request and verifies what comes back. The error codes in blame
 // refuse the credential.
-func (x *exchanger) obtain(ctx context.Context, request *http.Request, in Input, blame ...string) verdict {
+func (x *exchanger) obtain(ctx context.Context, request *http.Request, in exchangeInput, blame ...string) verdict {
 	got, err := x.endpoints.exchange(request, in.Now, blame)
 	switch {
 	case errors.Is(err, errRefused):
@@ -70,16 +90,16 @@ func (x *exchanger) obtain(ctx context.Context, request *http.Request, in Input,
 	case err != nil:
 		return unavailable(err)
 	}
-	in.Value, in.Local = got.token, false
-	verified := x.verifier.Authenticate(ctx, &in)
+	token := in.Input
+	token.Value, token.Local, token.Now = got.token, false, in.now()
+	verified := x.verifier.Authenticate(ctx, &token)
 	if verified.Identity == nil {
 		if verified.Detail != nil {
 			verified.Detail = fmt.Errorf("verifying the exchanged token: %w", verified.Detail)
 		}
 		return verdict{Result: verified}
 	}
-	principal := x.stamp.over(verified.Identity.Principal)
-	expires := principal.Expires
+	expires := verified.Identity.Principal.Expires
 	if expires.IsZero() || !got.expires.IsZero() && got.expires.Before(expires) {
 		expires = got.expires
 	}
@@ -90,5 +110,5 @@ func (x *exchanger) obtain(ctx context.Context, request *http.Request, in Input,
 			until = last
 		}
 	}
-	return verdict{Result: Result{Identity: &Identity{Principal: principal, Upstream: bearerPrefix + got.token}}, until: until}
+	return verdict{Result: Result{Identity: x.identity(verified.Identity, bearerPrefix+got.token)}, until: until}
 }

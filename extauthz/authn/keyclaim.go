@@ -79,11 +79,15 @@ func (k *KeyClaim) Cached(key CacheKey, now time.Time) (*Identity, Peek, bool) {
 // Authenticate implements [Authenticator]. An outage of the key store is an outage,
 // whatever FallBack says.
 func (k *KeyClaim) Authenticate(ctx context.Context, in *Input) Result {
-	verified := k.token.Authenticate(ctx, in)
-	if verified.Identity == nil {
-		return verified
+	cacheKey := k.token.CacheKey(in.Value)
+	verified, _, ok := k.token.Cached(cacheKey, in.Now)
+	if !ok {
+		result := k.token.Authenticate(ctx, in)
+		if verified = result.Identity; verified == nil {
+			return result
+		}
 	}
-	carried, err := k.read(in, verified.Identity.Principal)
+	carried, err := k.read(cacheKey, in, verified)
 	if err != nil {
 		return Refuse(policy.ReasonInternal, err)
 	}
@@ -108,8 +112,7 @@ func (k *KeyClaim) Authenticate(ctx context.Context, in *Input) Result {
 }
 
 // read gives what a verified token says.
-func (k *KeyClaim) read(in *Input, verified *policy.Principal) (*carriedKey, error) {
-	cacheKey := k.token.CacheKey(in.Value)
+func (k *KeyClaim) read(cacheKey CacheKey, in *Input, verified *Identity) (*carriedKey, error) {
 	if carried, ok := k.carried.Get(cacheKey, in.Now); ok {
 		return carried, nil
 	}
@@ -117,7 +120,8 @@ func (k *KeyClaim) read(in *Input, verified *policy.Principal) (*carriedKey, err
 	if err != nil {
 		return nil, fmt.Errorf("reading a verified token: %w", err)
 	}
-	carried := &carriedKey{expires: verified.Expires}
+	envelope := verified.Principal
+	carried := &carriedKey{expires: envelope.Expires}
 	if key, _ := token.claims[k.options.Claim].(string); key != "" {
 		carried.key = NewSecret(key)
 	}
@@ -127,12 +131,12 @@ func (k *KeyClaim) read(in *Input, verified *policy.Principal) (*carriedKey, err
 		carried.own = sound(Refuse(reason, err))
 	default:
 		complete := *principal
-		complete.Issuer, complete.TokenID, complete.Expires = verified.Issuer, verified.TokenID, verified.Expires
-		carried.own = Result{Identity: &Identity{Principal: &complete}}
+		complete.Issuer, complete.TokenID, complete.Expires = envelope.Issuer, envelope.TokenID, envelope.Expires
+		carried.own = Result{Identity: &Identity{Principal: &complete, Issued: verified.Issued}}
 	}
 	until := in.Now.Add(noExpiry)
-	if !verified.Expires.IsZero() {
-		until = verified.Expires.Add(k.token.options.Leeway)
+	if !envelope.Expires.IsZero() {
+		until = envelope.Expires.Add(k.token.options.Leeway)
 	}
 	k.carried.Put(cacheKey, carried, until, in.Now)
 	return carried, nil
@@ -149,7 +153,7 @@ func (c *carriedKey) combine(key *Identity) *Identity {
 	}
 	p := *key.Principal
 	p.Expires = c.expires
-	combined := &combinedKey{key: key, identity: &Identity{Principal: &p}}
+	combined := &combinedKey{key: key, identity: &Identity{Principal: &p, Issued: key.Issued}}
 	c.combined.Store(combined)
 	return combined.identity
 }

@@ -87,6 +87,40 @@ func TestSemantics16KeyClaim(t *testing.T) {
 			}
 		}
 	})
+	t.Run("an exchanged token whose key is withdrawn falls back at once", func(t *testing.T) {
+		good := true
+		store, err := NewAPIKey(Stamp{Authenticator: "keys", Realm: "keys"}, nil, storeFunc(func(string) (*policy.Principal, policy.Reason, error) {
+			if good {
+				return &policy.Principal{Subject: "stored"}, policy.ReasonNone, nil
+			}
+			return nil, policy.ReasonTokenRevoked, nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := NewKeyClaim(KeyClaimOptions{Claim: "apikey", Keys: store, FallBack: true, JWT: JWTOptions{
+			Issuer: "https://corp", AnyAudience: true, SharedSecret: NewSecret(testSecret), Map: mapping.Principal,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := newProvider(quick)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := exchanger{provider: p, verifier: k, stamp: Stamp{Authenticator: "cli", Realm: "cli"}}
+		token := sign(t, "https://corp", "s", "apikey", "stored", "email", "e@x")
+		in := &Input{Value: token, Request: request(), Now: testNow}
+		verified := k.Authenticate(t.Context(), in).Identity
+		key := testCacheKeys.Key("cli:secret")
+		p.good.Put(key, x.identity(verified, bearerPrefix+token), testNow.Add(time.Minute), testNow)
+		for _, want := range []string{"stored", "e@x"} {
+			if got, ok := x.remembered(t.Context(), key, in); !ok || got.Identity.Principal.Subject != want || got.Identity.Principal.Authenticator != "cli" {
+				t.Errorf("remembered = %+v, %v, want %s", got.Identity, ok, want)
+			}
+			good = false
+		}
+	})
 	t.Run("where nobody may be asked, a key of the store is an outage", func(t *testing.T) {
 		token := sign(t, "https://corp", "s", "apikey", "bogus", "email", "e@x")
 		if got := falls.Authenticate(t.Context(), &Input{Value: token, Request: request(), Now: testNow, Local: true}); got.Identity != nil || got.Reason != policy.ReasonStoreUnavailable {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -438,8 +439,14 @@ func (n names) LookupNetIP(_ context.Context, network, host string) ([]netip.Add
 func TestOriginsResolveAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::ffff:10.0.0.2")
-		answer, failure := []netip.Addr{first}, error(nil)
-		n := names{"ip peer.example": func() ([]netip.Addr, error) { return answer, failure }}
+		type answer struct {
+			addresses []netip.Addr
+			err       error
+		}
+		var current atomic.Pointer[answer]
+		says := func(err error, addresses ...netip.Addr) { current.Store(&answer{addresses, err}) }
+		says(nil, first)
+		n := names{"ip peer.example": func() ([]netip.Addr, error) { a := current.Load(); return a.addresses, a.err }}
 		o, err := NewOrigins([]string{"https://Peer.Example.:443/x", "gone.example"}, n, time.Minute)
 		if err != nil {
 			t.Fatal(err)
@@ -455,18 +462,18 @@ func TestOriginsResolveAgain(t *testing.T) {
 		check("before it starts", false, false)
 		o.Start()
 		check("at the start", true, false)
-		answer = []netip.Addr{second}
+		says(nil, second)
 		time.Sleep(time.Minute)
 		check("after a change", false, true)
-		failure = &net.DNSError{Err: "server misbehaving", IsTemporary: true}
+		says(&net.DNSError{Err: "server misbehaving", IsTemporary: true})
 		time.Sleep(time.Minute)
 		check("while the name server is out of order", false, true)
 		time.Sleep(resolveStaleRounds * time.Minute)
 		check("when it is so for long", false, false)
-		failure = nil
+		says(nil, second)
 		time.Sleep(time.Minute)
 		check("when it is back", false, true)
-		failure = &net.DNSError{Err: "no such host", IsNotFound: true}
+		says(&net.DNSError{Err: "no such host", IsNotFound: true})
 		time.Sleep(time.Minute)
 		check("when the name is gone", false, false)
 	})

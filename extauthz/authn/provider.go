@@ -22,6 +22,7 @@ const (
 	DefaultRemoteTimeout  = 5 * time.Second // of one call, and of all calls that one credential needs
 	DefaultRemoteMaxBytes = 1 << 20         // of one answer; real ones have a few KiB
 	DefaultRemoteCalls    = 64              // at once, for each authenticator
+	queuedPerCall         = 16              // inquiries that may wait, for each call that may be under way
 
 	// DefaultRemoteEntries is how many good credentials an authenticator that asks
 	// others keeps: a few hundred bytes to a few kilobytes each.
@@ -60,7 +61,8 @@ type provider struct {
 	options  RemoteOptions
 	good     *Cache[*Identity]
 	refused  *Cache[Result]
-	slots    chan struct{}
+	slots    chan struct{} // one for each call under way
+	queue    chan struct{} // one for each inquiry, waiting or under way
 	mu       sync.Mutex
 	underWay map[CacheKey]*inquiry
 }
@@ -97,6 +99,7 @@ func newProvider(options RemoteOptions) (*provider, error) {
 		good:     NewCache[*Identity](DefaultRemoteEntries),
 		refused:  NewCache[Result](refusedEntries),
 		slots:    make(chan struct{}, options.Calls),
+		queue:    make(chan struct{}, options.Calls*(1+queuedPerCall)),
 		underWay: make(map[CacheKey]*inquiry),
 	}, nil
 }
@@ -119,6 +122,8 @@ type verdict struct {
 	until time.Time
 }
 
+var errQueueFull = errors.New("more credentials wait to be asked about than the queue holds")
+
 // ask runs question, at most once at a time for each key, and remembers what it says
 // from now. It gives up when ctx ends, and the question goes on for others and for
 // the cache, until it is answered or the timeout of the options has passed.
@@ -131,11 +136,18 @@ func (r *provider) ask(ctx context.Context, key CacheKey, now time.Time, questio
 			r.mu.Unlock()
 			return result
 		}
+		select {
+		case r.queue <- struct{}{}:
+		default:
+			r.mu.Unlock()
+			return Refuse(policy.ReasonOverloaded, errQueueFull)
+		}
 		call = &inquiry{done: make(chan struct{})}
 		r.underWay[key] = call
 		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.options.Timeout)
 		go func() {
 			defer cancel()
+			defer func() { <-r.queue }()
 			r.run(own, call, key, now, question)
 		}()
 	}

@@ -410,6 +410,34 @@ func TestProviderCallsAreBounded(t *testing.T) {
 	}
 }
 
+func TestProviderQueueIsBounded(t *testing.T) {
+	p := startProvider(t)
+	release := make(chan struct{})
+	p.breaks(func(w http.ResponseWriter, r *http.Request) {
+		<-release
+		p.introspect(w, r)
+	})
+	i := newTestIntrospection(t, p, func(o *IntrospectionOptions) { o.Remote = RemoteOptions{Timeout: 10 * time.Second, Calls: 1} })
+	room := cap(i.queue)
+	reasons := make(chan policy.Reason, room+10)
+	for n := range cap(reasons) {
+		go func() {
+			reasons <- i.Authenticate(t.Context(), &Input{Value: fmt.Sprint("token-", n), Request: request(), Now: time.Now()}).Reason
+		}()
+	}
+	for range cap(reasons) - room { // those that find no room do not wait
+		if got := <-reasons; got != policy.ReasonOverloaded {
+			t.Errorf("beyond the queue: %v", got)
+		}
+	}
+	close(release)
+	for range room {
+		if got := <-reasons; got != policy.ReasonTokenInactive {
+			t.Errorf("within the queue: %v", got)
+		}
+	}
+}
+
 func TestLookup(t *testing.T) {
 	p := startProvider(t)
 	p.active = map[string]string{
@@ -743,5 +771,26 @@ func TestDiscoveredEndpoints(t *testing.T) {
 	secret := testJWT(t, "corp", "https://corp")
 	if _, err := NewClientCredentials(ClientCredentialsOptions{Stamp: testStamp, VerifyWith: Verifier{Issuer: secret}, Remote: quick}); err == nil {
 		t.Error("an issuer that is not discovered, without token_url, loads")
+	}
+}
+
+// TestExchangedTokenIsYoungerThanTheRequest proves that a token which is issued while
+// the exchange goes on is not one from the future.
+func TestExchangedTokenIsYoungerThanTheRequest(t *testing.T) {
+	p := startProvider(t)
+	p.breaks(func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		for time.Now().Unix() == begun.Unix() {
+			time.Sleep(time.Millisecond) // until iat is after the request by any clock
+		}
+		r.SetBasicAuth("api%3A1%2F%C3%BC", "s%25cret%2B%3A")
+		p.token(w, r)
+	})
+	c, err := NewClientCredentials(ClientCredentialsOptions{Stamp: testStamp, VerifyWith: Verifier{Issuer: p.verifier(t)}, TokenURL: p.Server.URL + "/token"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Authenticate(t.Context(), &Input{Value: userPass("cli:secret"), Request: request(), Now: time.Now()}); got.Identity == nil {
+		t.Errorf("Authenticate = %v (%v)", got.Reason, got.Detail)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
@@ -69,17 +70,17 @@ func (r *RefreshToken) Authenticate(ctx context.Context, in *Input) Result {
 	if in.Local {
 		return Refuse(policy.ReasonProviderUnavailable, errLocal)
 	}
-	own := *in
+	own := exchangeInput{*in, time.Now()}
 	return r.ask(ctx, key, in.Now, func(ctx context.Context) verdict { return r.question(ctx, own) })
 }
 
-func (r *RefreshToken) question(ctx context.Context, in Input) verdict {
+func (r *RefreshToken) question(ctx context.Context, in exchangeInput) verdict {
 	address, err := r.endpoints.introspectionURL(ctx)
 	if err != nil {
 		return unavailable(err)
 	}
 	id, secret := r.options.ClientID, r.options.ClientSecret
-	claims, v := introspect(ctx, r.provider, address, id, secret, in.Value, "refresh_token", in.Now)
+	claims, v := introspect(ctx, r.provider, address, id, secret, in.Value, "refresh_token", in.now())
 	if claims == nil {
 		return v
 	}
