@@ -20,11 +20,6 @@ func (s *Snapshot) check(ctx context.Context, x *exchange, now time.Time, shadow
 		// An allowed decision without anything to go on with is a mistake of ours.
 		a.Decision = verdict(policy.ReasonInternal)
 	}
-	if upstream != nil && x.call.Door == Forwarded && len(a.query) > 0 {
-		a.Decision.Outcome, a.Decision.Reason = policy.Forbidden, policy.ReasonCredentialStays
-		s.writeRefusal(x, rt)
-		return
-	}
 	if upstream == nil && shadowAll && (a.Decision.Outcome == policy.Forbidden || a.Decision.Outcome == policy.Unauthenticated) {
 		x.shadow = a.Decision
 		x.record.Shadow = &x.shadow
@@ -32,6 +27,10 @@ func (s *Snapshot) check(ctx context.Context, x *exchange, now time.Time, shadow
 		a.principal = nil
 		upstream = s.bare.nobody
 		s.clear(x, s.bare, authn.Place{})
+	}
+	if upstream != nil && x.call.Door == Forwarded && len(a.query) > 0 {
+		a.Decision.Outcome, a.Decision.Reason = policy.Forbidden, policy.ReasonCredentialStays
+		upstream = nil // this door cannot take anything out of a query
 	}
 	if upstream != nil {
 		a.upstream = upstream

@@ -245,3 +245,15 @@ func TestSemantics14ClientAddress(t *testing.T) {
 		}
 	}
 }
+
+// With --shadow-all a credential that this door cannot remove is refused as ever.
+func TestForwardAuthShadowAll(t *testing.T) {
+	w := newWorld(t, trusting)
+	w.gate.options.ShadowAll = true
+	send := w.httpDoor(t)
+	for uri, want := range map[string]int{"/nowhere": 200, "/nowhere?access_token=x": 403, "//": 400} {
+		if got := send("GET /authorize", "X-Forwarded-Uri: "+uri, "X-Forwarded-Method: GET"); got.StatusCode != want {
+			t.Errorf("%s: %d, want %d", uri, got.StatusCode, want)
+		}
+	}
+}

@@ -372,3 +372,18 @@ func TestConnections(t *testing.T) {
 		}
 	}
 }
+
+func TestSemantics34OwnedEverywhere(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Forward.Remove = []string{"x-internal"} })
+	ask := w.asker(t)
+	token := w.token(nil)
+	for _, s := range []step{
+		{"what one route sets is removed on all others", req{path: "/me/"}.withBearer(token).with("x-order", "forged"), 200, "requirement_met", map[string]string{"x-order": "-"}},
+		{"also on public ones", req{path: "/"}.with("x-order", "forged"), 200, "public", map[string]string{"x-order": "-"}},
+		{"a route's own headers replace the file's, which are removed", req{path: "/order/7"}.withBearer(token).with("x-user", "forged"), 200, "requirement_met", map[string]string{"x-order": "7", "x-user": "-"}},
+		{"what is only to be removed is", req{path: "/order/7"}.withBearer(token).with("x-internal", "forged"), 200, "requirement_met", map[string]string{"x-internal": "-"}},
+		{"so where everything else passes", req{path: "/login/"}.with("x-internal", "forged"), 200, "public", map[string]string{"x-internal": "-"}},
+	} {
+		s.take(t, ask)
+	}
+}

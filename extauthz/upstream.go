@@ -127,7 +127,7 @@ func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy
 		return p.refused(policy.ReasonIdentityTooLarge, errTooLarge), reuse
 	}
 	if t := p.Token; t != nil && who != nil && who.Authenticator != "" {
-		u.host = r.Host
+		u.host = strings.Clone(r.Host) // not the whole message with it
 		audience := strings.ReplaceAll(t.Audience, hostReference, r.Host)
 		token, err := t.Minter.Mint(who, r, audience, t.TTL, now)
 		switch {
