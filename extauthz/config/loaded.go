@@ -33,6 +33,7 @@ type Loaded struct {
 	// Store is what keeps tokens and people; nil without.
 	Store *tokens.View
 
+	contents  map[string][sha256.Size]byte // of Files, as they were read
 	store     *openStore
 	instances []*instance
 	shared    shared
@@ -101,6 +102,17 @@ func (l *Loaded) Start() {
 	}
 }
 
+// Outdated tells whether a file holds by now what l was not made of. It reads them all.
+func (l *Loaded) Outdated() bool {
+	for _, path := range l.Files {
+		data, err := readLimited(path, maxFileBytes)
+		if err != nil || sha256.Sum256(data) != l.contents[path] {
+			return true
+		}
+	}
+	return false
+}
+
 // Close ends the authenticators that no other configuration has taken over. Call it
 // when the last request that l decides is answered.
 func (l *Loaded) Close() {
@@ -141,7 +153,7 @@ func Load(path string, env func(string) (string, bool), before *Loaded) (*Loaded
 		b.discard()
 		return nil, report
 	}
-	loaded, err := b.finish(path)
+	loaded, err := b.finish(path, data)
 	if err != nil {
 		report.Errors = append(report.Errors, Problem{At: policy.Position{File: path, Line: 1, Column: 1}, Message: err.Error()})
 		b.discard()
@@ -167,7 +179,7 @@ func (b *builder) discard() {
 	}
 }
 
-func (b *builder) finish(path string) (*Loaded, error) {
+func (b *builder) finish(path string, data []byte) (*Loaded, error) {
 	hash := b.hash()
 	b.gate.Hash = hash
 	b.gate.Tenancy = b.tenancy
@@ -178,7 +190,12 @@ func (b *builder) finish(path string) (*Loaded, error) {
 	loaded := &Loaded{
 		Config: b.config, Gate: &b.gate, Hash: hash, DecisionLog: b.log, Snapshot: snapshot, shared: b.shared,
 		Files: append([]string{path}, b.files.sorted()...), memory: b.memory,
+		contents: map[string][sha256.Size]byte{},
 	}
+	for name, read := range b.files.read {
+		loaded.contents[name] = sha256.Sum256(read.data)
+	}
+	loaded.contents[path] = sha256.Sum256(data)
 	if b.store != nil {
 		b.store.hold()
 		loaded.store, loaded.Store = b.store, b.store.view

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +38,12 @@ func Flag(flag string) Option { return func(c *exec.Cmd) { c.Args = append(c.Arg
 
 // Env sets a variable of the environment: "NAME=value".
 func Env(assignment string) Option { return func(c *exec.Cmd) { c.Env = append(c.Env, assignment) } }
+
+// ConfigFile makes gatehouse read a file of the test's own. The configuration that
+// [StartGatehouse] is given counts for nothing then.
+func ConfigFile(path string) Option {
+	return func(c *exec.Cmd) { c.Args[slices.Index(c.Args, "--config")+1] = path }
+}
 
 // StartGatehouse runs the binary with a configuration, in which every listener has port 0,
 // until the test ends. It returns when gatehouse listens, ready or not.

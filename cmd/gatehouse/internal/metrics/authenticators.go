@@ -58,8 +58,13 @@ func (a *authenticators) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	for _, entry := range set.Entries() {
-		j, ok := entry.Authenticator.(*authn.JWT)
-		if !ok {
+		var j *authn.JWT
+		switch a := entry.Authenticator.(type) {
+		case *authn.JWT:
+			j = a
+		case *authn.KeyClaim:
+			j = a.Token()
+		default:
 			continue
 		}
 		stats := j.Stats()

@@ -32,6 +32,9 @@ func (s *service) conditions() []Condition {
 	if view := s.store(); view != nil {
 		conditions = append(conditions, storeCondition(view, now))
 	}
+	if s.watcher == nil {
+		conditions = append(conditions, Condition{"watching", Degraded, "files are not watched: SIGHUP reloads"})
+	}
 	if s.options.ShadowAll {
 		conditions = append(conditions, Condition{"shadow-all", Degraded, "what is forbidden or unauthenticated passes"})
 	}
@@ -78,8 +81,11 @@ func entries(set *authn.Set) []*authn.Entry {
 
 // keysOf are the keys that an authenticator fetches; nil if it fetches none.
 func keysOf(entry *authn.Entry) *authn.KeySet {
-	if j, ok := entry.Authenticator.(*authn.JWT); ok {
-		return j.Keys()
+	switch a := entry.Authenticator.(type) {
+	case *authn.JWT:
+		return a.Keys()
+	case *authn.KeyClaim:
+		return a.Token().Keys()
 	}
 	return nil
 }

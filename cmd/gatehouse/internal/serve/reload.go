@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"crypto/tls"
 	"errors"
 	"path/filepath"
 	"time"
@@ -13,26 +14,33 @@ import (
 // reload reads the file again. A broken one changes nothing but what is reported.
 func (s *service) reload() {
 	before := s.loaded.Load()
-	held := fingerprintOf(before.Files)
 	loaded, report := config.Load(s.options.Config, s.options.Env, before)
-	s.tried(before, held, loaded)
 	if loaded == nil {
 		s.refuse(report)
 		return
 	}
+	// All or nothing: every certificate is read before the first is used.
+	certificates := make([]*tls.Config, len(s.secured))
 	var errs []error
-	for _, security := range s.secured {
-		errs = append(errs, security.Reload())
+	for i, security := range s.secured {
+		var err error
+		certificates[i], err = security.read()
+		errs = append(errs, err)
 	}
-	if err := errors.Join(errs...); err != nil {
+	err := errors.Join(errs...)
+	if err == nil {
+		err = s.use(loaded, report)
+	}
+	if err != nil {
 		loaded.Close()
 		s.refuse(&config.Report{Errors: []config.Problem{{Message: err.Error()}}})
 		return
 	}
-	if err := s.use(loaded, report); err != nil {
-		loaded.Close()
-		s.refuse(&config.Report{Errors: []config.Problem{{Message: err.Error()}}})
-		return
+	for i, security := range s.secured {
+		security.current.Store(certificates[i])
+	}
+	if s.watcher != nil {
+		s.watcher.Watch(loaded.Files)
 	}
 	time.AfterFunc(closeDelay, before.Close)
 }

@@ -90,7 +90,6 @@ type service struct {
 	draining atomic.Bool
 
 	watcher *config.Watcher // nil where files cannot be watched
-	seen    fingerprint     // of the files when they were last loaded, or tried
 
 	mu       sync.Mutex
 	loadedAt time.Time
@@ -123,6 +122,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := s.use(loaded, report); err != nil {
 		return err
 	}
+	changes := s.watch(ctx)
 
 	ops := &http.Server{
 		Handler:           opsHandler(s.metrics.Registry, s.conditions, listen.GetOps().GetPprof()),
@@ -154,8 +154,10 @@ func Run(ctx context.Context, o Options) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	changes := s.watch(ctx, loaded.Files)
 	settled := s.settle(ctx)
+	issuers := newIssuerWatch(s.log)
+	look := time.NewTicker(issuerLook)
+	defer look.Stop()
 	for {
 		select {
 		case <-settled:
@@ -166,9 +168,9 @@ func Run(ctx context.Context, o Options) error {
 		case <-hangups:
 			s.reload()
 		case <-changes:
-			if s.changed() {
-				s.reload()
-			}
+			s.noticed()
+		case now := <-look.C:
+			issuers.look(s.authenticators(), now)
 		case err := <-failed:
 			return err
 		case <-ctx.Done():

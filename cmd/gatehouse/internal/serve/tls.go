@@ -22,11 +22,20 @@ type transportSecurity struct {
 	current atomic.Pointer[tls.Config]
 }
 
-// Reload reads the files.
+// Reload reads the files, and uses them if they are good.
 func (s *transportSecurity) Reload() error {
+	config, err := s.read()
+	if err == nil {
+		s.current.Store(config)
+	}
+	return err
+}
+
+// read makes of the files what connections from now on need.
+func (s *transportSecurity) read() (*tls.Config, error) {
 	certificate, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
 	if err != nil {
-		return fmt.Errorf("loading the certificate %s and its key %s: %w", s.certFile, s.keyFile, err)
+		return nil, fmt.Errorf("loading the certificate %s and its key %s: %w", s.certFile, s.keyFile, err)
 	}
 	config := &tls.Config{
 		// 1.3 is chosen where the client has it.
@@ -37,18 +46,17 @@ func (s *transportSecurity) Reload() error {
 	if s.clientCAFile != "" {
 		pem, err := os.ReadFile(s.clientCAFile)
 		if err != nil {
-			return fmt.Errorf("loading the client CA: %w", err)
+			return nil, fmt.Errorf("loading the client CA: %w", err)
 		}
 		config.ClientCAs = x509.NewCertPool()
 		if !config.ClientCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("loading the client CA: no certificate in %s", s.clientCAFile)
+			return nil, fmt.Errorf("loading the client CA: no certificate in %s", s.clientCAFile)
 		}
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 		// Runs for resumed sessions too, unlike VerifyPeerCertificate.
 		config.VerifyConnection = s.verifyClient
 	}
-	s.current.Store(config)
-	return nil
+	return config, nil
 }
 
 // Config is for a listener. It follows Reload.
