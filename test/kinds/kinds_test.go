@@ -242,6 +242,7 @@ func (s *stack) testUsers(t *testing.T) {
 		{"an opaque token", "GET /users", opaque, 200, "x-by: opaque; x-realm: opaque; x-user: bob"},
 		{"an unknown opaque token", "GET /users", "authorization: Bearer unknown", 401, ""},
 		{"a token of the remote service", "GET /users", "authorization: Bearer ec_a+b/c=", 200, "x-by: whoami; x-email: erika@example.com; x-realm: ecmwf; x-user: erika"},
+		{"a token that it is slow to know", "GET /users", "authorization: Bearer ec_slow", 200, "x-by: whoami; x-realm: ecmwf; x-user: sid"},
 		{"a token that it refuses", "GET /users", "authorization: Bearer ec_x", 401, ""},
 		{"two credentials", "GET /users", basicHeader("adam:admin") + "\n" + opaque, 400, ""},
 		{"a wrong password on a public route", "GET /open", basicHeader("adam:wrong"), 200, ""},

@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/gatehouse-authz/gatehouse/test/echo"
 	"github.com/gatehouse-authz/gatehouse/test/harness"
 	"github.com/gatehouse-authz/gatehouse/test/idp"
@@ -93,6 +94,9 @@ forward:
   headers: {x-user: "{subject}", x-by: "{authenticator}", x-realm: "{realm}", x-tenant: "{tenant}", x-email: "{attributes.email}"}
 `
 
+// slow is how long a provider may take, well within Envoy's timeout.
+const slow = 600 * time.Millisecond
+
 const peerSecret = "abracadabra"
 
 // stack is everything between a client and the upstream.
@@ -171,13 +175,14 @@ func start(t *testing.T, a *authority) *stack {
 	return s
 }
 
+// hash is one that a busy machine can afford.
 func hash(t *testing.T, password string) string {
 	t.Helper()
-	text, err := authn.HashPassword(password)
+	text, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text
+	return string(text)
 }
 
 // whoAmI knows one token, which has to be escaped on its way.
@@ -185,6 +190,9 @@ func (s *stack) whoAmI(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.broken.Load():
 		w.WriteHeader(http.StatusBadGateway)
+	case r.URL.Query().Get("token") == "ec_slow":
+		time.Sleep(slow)
+		fmt.Fprint(w, `{"uid": "sid"}`)
 	case r.URL.Query().Get("token") == "ec_a+b/c=":
 		fmt.Fprint(w, `{"uid": "erika", "email": "erika@example.com"}`)
 	default:
