@@ -46,7 +46,7 @@ func (c *adminClient) flags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.StringVarP(&c.config, "config", "c", "", "the configuration `file`, which says where the service and its store are")
 	flags.StringVar(&c.admin, "admin", "", "the admin listener: unix:///path or `host:port`")
-	flags.StringVar(&c.store, "store", "", "work on the store itself: that of --config, or an SQLite `file` or a postgres:// URL")
+	flags.StringVar(&c.store, "store", "", "work on the store itself: that of --config, or an SQLite `file` or a postgres:// URL without hash_key")
 	flags.Lookup("store").NoOptDefVal = storeOfConfig
 	flags.StringVar(&c.transport.caFile, "ca-file", "", "use TLS, and trust the CA in this `file`")
 	flags.StringVar(&c.transport.certFile, "cert-file", "", "the client certificate, a `file`")

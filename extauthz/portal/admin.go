@@ -39,6 +39,10 @@ type Options struct {
 	// store: then there are only states to ask for.
 	View func() *tokens.View
 
+	// Explain decides a call as the service would, and tells why in a value whose JSON
+	// others read; nil: it is not offered.
+	Explain func(context.Context, *extauthz.Call) (any, error)
+
 	// Roles gives the roles that make an administrator, as the configuration of the
 	// moment has them.
 	Roles func() []string

@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/story"
+	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/portal"
 	"github.com/gatehouse-authz/gatehouse/extauthz/tokens"
 )
@@ -31,6 +33,9 @@ func (s *service) adminServer() *http.Server {
 			Gate:  s.gate,
 			View:  s.store,
 			Roles: func() []string { return s.loaded.Load().AdminRoles() },
+			Explain: func(ctx context.Context, call *extauthz.Call) (any, error) {
+				return story.Ask(ctx, s.loaded.Load().Gate, story.Question{Call: call, Now: time.Now()})
+			},
 		}),
 		Protocols:         protocols,
 		ConnContext:       portal.ConnContext,

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	adminv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/admin/v1"
 )
@@ -40,6 +41,19 @@ routes:
 	}
 	if got := r.check("/orders/1", "authorization", "Bearer "+made.GetToken()); got != codes.OK {
 		t.Errorf("the token: %v, want OK", got)
+	}
+	service := adminv1.NewServiceClient(conn)
+	told, err := service.Explain(t.Context(), &adminv1.ExplainRequest{
+		Path: "/orders/1", Headers: []*adminv1.ExplainRequest_Header{{Name: "Authorization", Value: "Bearer " + made.GetToken()}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fields := told.GetStory().AsMap(); fields["outcome"] != "allowed" || fields["reason"] != "requirement_met" {
+		t.Errorf("explained as %v", fields)
+	}
+	if _, err := service.Explain(t.Context(), &adminv1.ExplainRequest{Source: "nowhere"}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("explaining a source that is no address: %v", err)
 	}
 	// A reload keeps the store, and what is known of it.
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {

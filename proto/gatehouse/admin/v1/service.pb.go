@@ -125,6 +125,161 @@ func (x *StatusResponse) GetConfiguration() string {
 	return ""
 }
 
+// Asks what would become of a request.
+type ExplainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The method. Default GET.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// The host, with its port, if any.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// Path and query. Default `/`.
+	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	// `http` or `https`. Default `https`.
+	Scheme string `protobuf:"bytes,4,opt,name=scheme,proto3" json:"scheme,omitempty"`
+	// The headers, credentials included.
+	Headers []*ExplainRequest_Header `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`
+	// Envoy's context extensions.
+	Context map[string]string `protobuf:"bytes,6,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The address of the connection's peer.
+	Source string `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`
+	// The name in the certificate of the connection's peer.
+	SourcePrincipal string `protobuf:"bytes,8,opt,name=source_principal,json=sourcePrincipal,proto3" json:"source_principal,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_gatehouse_admin_v1_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ExplainRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetScheme() string {
+	if x != nil {
+		return x.Scheme
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetHeaders() []*ExplainRequest_Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetContext() map[string]string {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetSourcePrincipal() string {
+	if x != nil {
+		return x.SourcePrincipal
+	}
+	return ""
+}
+
+// What would become of it.
+type ExplainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What `gatehouse explain --output json` prints.
+	Story         *structpb.Struct `protobuf:"bytes,1,opt,name=story,proto3" json:"story,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_gatehouse_admin_v1_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ExplainResponse) GetStory() *structpb.Struct {
+	if x != nil {
+		return x.Story
+	}
+	return nil
+}
+
 // Asks for a page of changes.
 type AuditRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -142,7 +297,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[2]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -154,7 +309,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[2]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -167,7 +322,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_gatehouse_admin_v1_service_proto_rawDescGZIP(), []int{2}
+	return file_gatehouse_admin_v1_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AuditRequest) GetActor() *Owner {
@@ -211,7 +366,7 @@ type AuditResponse struct {
 
 func (x *AuditResponse) Reset() {
 	*x = AuditResponse{}
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[3]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -223,7 +378,7 @@ func (x *AuditResponse) String() string {
 func (*AuditResponse) ProtoMessage() {}
 
 func (x *AuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[3]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -236,7 +391,7 @@ func (x *AuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
 func (*AuditResponse) Descriptor() ([]byte, []int) {
-	return file_gatehouse_admin_v1_service_proto_rawDescGZIP(), []int{3}
+	return file_gatehouse_admin_v1_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AuditResponse) GetEntries() []*AuditEntry {
@@ -276,7 +431,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[4]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -288,7 +443,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[4]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -301,7 +456,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_gatehouse_admin_v1_service_proto_rawDescGZIP(), []int{4}
+	return file_gatehouse_admin_v1_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AuditEntry) GetVersion() int64 {
@@ -370,7 +525,7 @@ type StatusResponse_Store struct {
 
 func (x *StatusResponse_Store) Reset() {
 	*x = StatusResponse_Store{}
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[5]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +537,7 @@ func (x *StatusResponse_Store) String() string {
 func (*StatusResponse_Store) ProtoMessage() {}
 
 func (x *StatusResponse_Store) ProtoReflect() protoreflect.Message {
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[5]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +602,7 @@ type StatusResponse_Issuer struct {
 
 func (x *StatusResponse_Issuer) Reset() {
 	*x = StatusResponse_Issuer{}
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[6]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +614,7 @@ func (x *StatusResponse_Issuer) String() string {
 func (*StatusResponse_Issuer) ProtoMessage() {}
 
 func (x *StatusResponse_Issuer) ProtoReflect() protoreflect.Message {
-	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[6]
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,6 +672,61 @@ func (x *StatusResponse_Issuer) GetFetchedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// A header. A name may occur several times.
+type ExplainRequest_Header struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The value.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest_Header) Reset() {
+	*x = ExplainRequest_Header{}
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest_Header) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest_Header) ProtoMessage() {}
+
+func (x *ExplainRequest_Header) ProtoReflect() protoreflect.Message {
+	mi := &file_gatehouse_admin_v1_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest_Header.ProtoReflect.Descriptor instead.
+func (*ExplainRequest_Header) Descriptor() ([]byte, []int) {
+	return file_gatehouse_admin_v1_service_proto_rawDescGZIP(), []int{2, 1}
+}
+
+func (x *ExplainRequest_Header) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainRequest_Header) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 var File_gatehouse_admin_v1_service_proto protoreflect.FileDescriptor
 
 const file_gatehouse_admin_v1_service_proto_rawDesc = "" +
@@ -539,7 +749,24 @@ const file_gatehouse_admin_v1_service_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12\x12\n" +
 	"\x04keys\x18\x05 \x01(\x05R\x04keys\x129\n" +
 	"\n" +
-	"fetched_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tfetchedAt\"\x93\x01\n" +
+	"fetched_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tfetchedAt\"\xab\x03\n" +
+	"\x0eExplainRequest\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x16\n" +
+	"\x06scheme\x18\x04 \x01(\tR\x06scheme\x12C\n" +
+	"\aheaders\x18\x05 \x03(\v2).gatehouse.admin.v1.ExplainRequest.HeaderR\aheaders\x12I\n" +
+	"\acontext\x18\x06 \x03(\v2/.gatehouse.admin.v1.ExplainRequest.ContextEntryR\acontext\x12\x16\n" +
+	"\x06source\x18\a \x01(\tR\x06source\x12)\n" +
+	"\x10source_principal\x18\b \x01(\tR\x0fsourcePrincipal\x1a:\n" +
+	"\fContextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a2\n" +
+	"\x06Header\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"@\n" +
+	"\x0fExplainResponse\x12-\n" +
+	"\x05story\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x05story\"\x93\x01\n" +
 	"\fAuditRequest\x12/\n" +
 	"\x05actor\x18\x01 \x01(\v2\x19.gatehouse.admin.v1.OwnerR\x05actor\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x1b\n" +
@@ -558,9 +785,10 @@ const file_gatehouse_admin_v1_service_proto_rawDesc = "" +
 	"actorToken\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x16\n" +
 	"\x06target\x18\x06 \x01(\tR\x06target\x12/\n" +
-	"\x06detail\x18\a \x01(\v2\x17.google.protobuf.StructR\x06detail2\xa8\x01\n" +
+	"\x06detail\x18\a \x01(\v2\x17.google.protobuf.StructR\x06detail2\xfc\x01\n" +
 	"\aService\x12O\n" +
-	"\x06Status\x12!.gatehouse.admin.v1.StatusRequest\x1a\".gatehouse.admin.v1.StatusResponse\x12L\n" +
+	"\x06Status\x12!.gatehouse.admin.v1.StatusRequest\x1a\".gatehouse.admin.v1.StatusResponse\x12R\n" +
+	"\aExplain\x12\".gatehouse.admin.v1.ExplainRequest\x1a#.gatehouse.admin.v1.ExplainResponse\x12L\n" +
 	"\x05Audit\x12 .gatehouse.admin.v1.AuditRequest\x1a!.gatehouse.admin.v1.AuditResponseBGZEgithub.com/gatehouse-authz/gatehouse/proto/gatehouse/admin/v1;adminv1b\x06proto3"
 
 var (
@@ -575,39 +803,48 @@ func file_gatehouse_admin_v1_service_proto_rawDescGZIP() []byte {
 	return file_gatehouse_admin_v1_service_proto_rawDescData
 }
 
-var file_gatehouse_admin_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_gatehouse_admin_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_gatehouse_admin_v1_service_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 0: gatehouse.admin.v1.StatusRequest
 	(*StatusResponse)(nil),        // 1: gatehouse.admin.v1.StatusResponse
-	(*AuditRequest)(nil),          // 2: gatehouse.admin.v1.AuditRequest
-	(*AuditResponse)(nil),         // 3: gatehouse.admin.v1.AuditResponse
-	(*AuditEntry)(nil),            // 4: gatehouse.admin.v1.AuditEntry
-	(*StatusResponse_Store)(nil),  // 5: gatehouse.admin.v1.StatusResponse.Store
-	(*StatusResponse_Issuer)(nil), // 6: gatehouse.admin.v1.StatusResponse.Issuer
-	(*Owner)(nil),                 // 7: gatehouse.admin.v1.Owner
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 9: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*ExplainRequest)(nil),        // 2: gatehouse.admin.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 3: gatehouse.admin.v1.ExplainResponse
+	(*AuditRequest)(nil),          // 4: gatehouse.admin.v1.AuditRequest
+	(*AuditResponse)(nil),         // 5: gatehouse.admin.v1.AuditResponse
+	(*AuditEntry)(nil),            // 6: gatehouse.admin.v1.AuditEntry
+	(*StatusResponse_Store)(nil),  // 7: gatehouse.admin.v1.StatusResponse.Store
+	(*StatusResponse_Issuer)(nil), // 8: gatehouse.admin.v1.StatusResponse.Issuer
+	nil,                           // 9: gatehouse.admin.v1.ExplainRequest.ContextEntry
+	(*ExplainRequest_Header)(nil), // 10: gatehouse.admin.v1.ExplainRequest.Header
+	(*structpb.Struct)(nil),       // 11: google.protobuf.Struct
+	(*Owner)(nil),                 // 12: gatehouse.admin.v1.Owner
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
 }
 var file_gatehouse_admin_v1_service_proto_depIdxs = []int32{
-	5,  // 0: gatehouse.admin.v1.StatusResponse.store:type_name -> gatehouse.admin.v1.StatusResponse.Store
-	6,  // 1: gatehouse.admin.v1.StatusResponse.issuers:type_name -> gatehouse.admin.v1.StatusResponse.Issuer
-	7,  // 2: gatehouse.admin.v1.AuditRequest.actor:type_name -> gatehouse.admin.v1.Owner
-	4,  // 3: gatehouse.admin.v1.AuditResponse.entries:type_name -> gatehouse.admin.v1.AuditEntry
-	8,  // 4: gatehouse.admin.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
-	7,  // 5: gatehouse.admin.v1.AuditEntry.actor:type_name -> gatehouse.admin.v1.Owner
-	9,  // 6: gatehouse.admin.v1.AuditEntry.detail:type_name -> google.protobuf.Struct
-	10, // 7: gatehouse.admin.v1.StatusResponse.Store.age:type_name -> google.protobuf.Duration
-	8,  // 8: gatehouse.admin.v1.StatusResponse.Issuer.fetched_at:type_name -> google.protobuf.Timestamp
-	0,  // 9: gatehouse.admin.v1.Service.Status:input_type -> gatehouse.admin.v1.StatusRequest
-	2,  // 10: gatehouse.admin.v1.Service.Audit:input_type -> gatehouse.admin.v1.AuditRequest
-	1,  // 11: gatehouse.admin.v1.Service.Status:output_type -> gatehouse.admin.v1.StatusResponse
-	3,  // 12: gatehouse.admin.v1.Service.Audit:output_type -> gatehouse.admin.v1.AuditResponse
-	11, // [11:13] is the sub-list for method output_type
-	9,  // [9:11] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	7,  // 0: gatehouse.admin.v1.StatusResponse.store:type_name -> gatehouse.admin.v1.StatusResponse.Store
+	8,  // 1: gatehouse.admin.v1.StatusResponse.issuers:type_name -> gatehouse.admin.v1.StatusResponse.Issuer
+	10, // 2: gatehouse.admin.v1.ExplainRequest.headers:type_name -> gatehouse.admin.v1.ExplainRequest.Header
+	9,  // 3: gatehouse.admin.v1.ExplainRequest.context:type_name -> gatehouse.admin.v1.ExplainRequest.ContextEntry
+	11, // 4: gatehouse.admin.v1.ExplainResponse.story:type_name -> google.protobuf.Struct
+	12, // 5: gatehouse.admin.v1.AuditRequest.actor:type_name -> gatehouse.admin.v1.Owner
+	6,  // 6: gatehouse.admin.v1.AuditResponse.entries:type_name -> gatehouse.admin.v1.AuditEntry
+	13, // 7: gatehouse.admin.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	12, // 8: gatehouse.admin.v1.AuditEntry.actor:type_name -> gatehouse.admin.v1.Owner
+	11, // 9: gatehouse.admin.v1.AuditEntry.detail:type_name -> google.protobuf.Struct
+	14, // 10: gatehouse.admin.v1.StatusResponse.Store.age:type_name -> google.protobuf.Duration
+	13, // 11: gatehouse.admin.v1.StatusResponse.Issuer.fetched_at:type_name -> google.protobuf.Timestamp
+	0,  // 12: gatehouse.admin.v1.Service.Status:input_type -> gatehouse.admin.v1.StatusRequest
+	2,  // 13: gatehouse.admin.v1.Service.Explain:input_type -> gatehouse.admin.v1.ExplainRequest
+	4,  // 14: gatehouse.admin.v1.Service.Audit:input_type -> gatehouse.admin.v1.AuditRequest
+	1,  // 15: gatehouse.admin.v1.Service.Status:output_type -> gatehouse.admin.v1.StatusResponse
+	3,  // 16: gatehouse.admin.v1.Service.Explain:output_type -> gatehouse.admin.v1.ExplainResponse
+	5,  // 17: gatehouse.admin.v1.Service.Audit:output_type -> gatehouse.admin.v1.AuditResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_gatehouse_admin_v1_service_proto_init() }
@@ -622,7 +859,7 @@ func file_gatehouse_admin_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gatehouse_admin_v1_service_proto_rawDesc), len(file_gatehouse_admin_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

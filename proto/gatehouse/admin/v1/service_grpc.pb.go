@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Service_Status_FullMethodName = "/gatehouse.admin.v1.Service/Status"
-	Service_Audit_FullMethodName  = "/gatehouse.admin.v1.Service/Audit"
+	Service_Status_FullMethodName  = "/gatehouse.admin.v1.Service/Status"
+	Service_Explain_FullMethodName = "/gatehouse.admin.v1.Service/Explain"
+	Service_Audit_FullMethodName   = "/gatehouse.admin.v1.Service/Audit"
 )
 
 // ServiceClient is the client API for Service service.
@@ -31,6 +32,8 @@ const (
 type ServiceClient interface {
 	// Tells how the store and the issuers are.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
+	// Decides a request as the service would, and tells why. Nothing is logged or counted.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// Lists changes, the newest first, a page at a time.
 	Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error)
 }
@@ -47,6 +50,16 @@ func (c *serviceClient) Status(ctx context.Context, in *StatusRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
 	err := c.cc.Invoke(ctx, Service_Status_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *serviceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, Service_Explain_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +84,8 @@ func (c *serviceClient) Audit(ctx context.Context, in *AuditRequest, opts ...grp
 type ServiceServer interface {
 	// Tells how the store and the issuers are.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
+	// Decides a request as the service would, and tells why. Nothing is logged or counted.
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// Lists changes, the newest first, a page at a time.
 	Audit(context.Context, *AuditRequest) (*AuditResponse, error)
 	mustEmbedUnimplementedServiceServer()
@@ -85,6 +100,9 @@ type UnimplementedServiceServer struct{}
 
 func (UnimplementedServiceServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
+}
+func (UnimplementedServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
 }
 func (UnimplementedServiceServer) Audit(context.Context, *AuditRequest) (*AuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Audit not implemented")
@@ -128,6 +146,24 @@ func _Service_Status_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Service_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ServiceServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Service_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ServiceServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Service_Audit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AuditRequest)
 	if err := dec(in); err != nil {
@@ -156,6 +192,10 @@ var Service_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Status",
 			Handler:    _Service_Status_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _Service_Explain_Handler,
 		},
 		{
 			MethodName: "Audit",
