@@ -39,13 +39,13 @@ func readCookie(r *policy.Request, name string) reading {
 }
 
 // findCookie gives the value of the last cookie called name as it is written, and
-// how many there are. White space around the name is not looked at: whoever trims it
-// would find the cookie.
+// how many there are. White space around the name is not looked at, and a name without
+// a value is an empty cookie: whoever trims it, or reads it so, would find the cookie.
 func findCookie(line, name string, commas bool) (value string, n int) {
 	for line != "" {
 		var one string
 		one, _, line = cutCookie(line, commas)
-		if key, v, ok := strings.Cut(one, "="); ok && trimSpace(key) == name {
+		if key, v, _ := strings.Cut(one, "="); trimSpace(key) == name {
 			value, n = trimSpace(v), n+1
 		}
 	}

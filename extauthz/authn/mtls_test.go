@@ -23,6 +23,7 @@ func TestMTLS(t *testing.T) {
 		{Match: pattern(t, "spiffe://cluster.local/ns/ops/sa/admin"), Principal: policy.Principal{Tenant: "*", Roles: []string{"admin"}}},
 		{Match: pattern(t, account), Principal: policy.Principal{Subject: "{account}", Tenant: "{namespace}", Roles: []string{"service", "{namespace}-service"},
 			Attributes: map[string]policy.Attribute{"sa": {Values: []string{"{namespace}/{account}"}}}}},
+		{Match: pattern(t, "OU={unit},CN={name}"), Principal: policy.Principal{Subject: "{name}", Tenant: "{unit}"}},
 		{Match: pattern(t, "CN={name}")},
 	})
 	if err != nil {
@@ -36,8 +37,8 @@ func TestMTLS(t *testing.T) {
 		{"by pattern", "spiffe://cluster.local/ns/acme/sa/orders", &policy.Principal{Subject: "orders", Tenant: "acme", Tenants: []string{"acme"}, Roles: []string{"service", "acme-service"},
 			Attributes: map[string]policy.Attribute{"sa": {Values: []string{"acme/orders"}}}}, 0},
 		{"the first that matches", "spiffe://cluster.local/ns/ops/sa/admin", &policy.Principal{Subject: "spiffe://cluster.local/ns/ops/sa/admin", Tenant: "*", Wildcard: true, Roles: []string{"admin"}}, 0},
-		{"a value with braces refers to nothing", "spiffe://cluster.local/ns/{account}/sa/x", &policy.Principal{Subject: "x", Tenant: "{account}", Tenants: []string{"{account}"}, Roles: []string{"service", "{account}-service"},
-			Attributes: map[string]policy.Attribute{"sa": {Values: []string{"{account}/x"}}}}, 0},
+		{"a value with braces refers to nothing", "OU={name},CN=x", &policy.Principal{Subject: "x", Tenant: "{name}", Tenants: []string{"{name}"}}, 0},
+		{"braces are no part of a SPIFFE ID", "spiffe://cluster.local/ns/{account}/sa/x", nil, policy.ReasonCertificateUnmatched},
 		{"a subject", "CN=orders", &policy.Principal{Subject: "CN=orders"}, 0},
 		{"the wildcard is not for certificates to say", "spiffe://cluster.local/ns/*/sa/orders", nil, policy.ReasonCertificateUnmatched},
 		{"another trust domain", "spiffe://evil.local/ns/acme/sa/orders", nil, policy.ReasonCertificateUnmatched},

@@ -8,11 +8,15 @@ import (
 
 // A PrincipalPattern matches the principals of certificates: SPIFFE IDs, other names,
 // subjects. `{name}` stands for one or more characters without a slash; everything
-// else is literal, case included.
+// else is literal, case included. In a SPIFFE ID it stands for a whole segment, or a
+// part of one, that such an ID can have: what no issuer may write is nobody's name.
 type PrincipalPattern struct {
-	text  string
-	parts []patternPart
+	text   string
+	spiffe bool
+	parts  []patternPart
 }
+
+const spiffeScheme = "spiffe://"
 
 // A patternPart is literal text and the parameter that follows it, "" for none.
 type patternPart struct{ literal, parameter string }
@@ -21,7 +25,7 @@ type patternPart struct{ literal, parameter string }
 // digits and underscores, and two of them do not touch: it would be unclear where
 // one ends.
 func ParsePrincipalPattern(text string) (*PrincipalPattern, error) {
-	p := &PrincipalPattern{text: text}
+	p := &PrincipalPattern{text: text, spiffe: strings.HasPrefix(text, spiffeScheme)}
 	if text == "" {
 		return nil, errors.New("the pattern is empty")
 	}
@@ -104,11 +108,22 @@ func (p *PrincipalPattern) Match(principal string) (map[string]string, bool) {
 			}
 		}
 		value := rest[:end]
-		if value == "" || strings.Contains(value, "/") {
+		if value == "" || strings.Contains(value, "/") || p.spiffe && !isSPIFFESegment(value) {
 			return nil, false
 		}
 		values[part.parameter] = value
 		rest = rest[end:]
 	}
 	return values, rest == "" && principal != ""
+}
+
+// isSPIFFESegment tells whether s can be a segment of a SPIFFE ID's path (SPIFFE-ID
+// §2.2): letters, digits, dots, hyphens and underscores, but neither `.` nor `..`.
+func isSPIFFESegment(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; !isAlphaNumeric(c) && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return s != "." && s != ".."
 }

@@ -25,6 +25,15 @@ func TestPrincipalPattern(t *testing.T) {
 		{"something before", "spiffe://a/b", "xspiffe://a/b", nil},
 		{"something after", "spiffe://a/b", "spiffe://a/bc", nil},
 		{"no principal", "{name}", "", nil},
+
+		// SPIFFE-ID §2.2: no issuer may write these, so they are nobody's name.
+		{"a dot segment", spiffe, "spiffe://cluster.local/ns/../sa/orders", nil},
+		{"an escaped dot segment", spiffe, "spiffe://cluster.local/ns/acme/sa/%2e%2e", nil},
+		{"a query", spiffe, "spiffe://cluster.local/ns/acme/sa/orders?x", nil},
+		{"a fragment", spiffe, "spiffe://cluster.local/ns/acme/sa/orders#x", nil},
+		{"a wildcard", spiffe, "spiffe://cluster.local/ns/*/sa/orders", nil},
+		{"a separator of tenants", spiffe, "spiffe://cluster.local/ns/a:b/sa/orders", nil},
+		{"dots inside", spiffe, "spiffe://cluster.local/ns/a.b/sa/orders_1-x", map[string]string{"namespace": "a.b", "account": "orders_1-x"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := ParsePrincipalPattern(tt.pattern)

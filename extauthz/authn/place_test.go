@@ -180,10 +180,10 @@ func TestSemantics24Cookies(t *testing.T) {
 
 		{"no cookie", nil, absent, ""},
 		{"only others", []string{"a=1; b=2"}, absent, ""},
-		{"its name without a value", []string{"t"}, absent, ""},
 		{"its name as a value", []string{"a=t"}, absent, ""},
 
 		{"empty", []string{"t="}, malformed, ""},
+		{"its name without a value", []string{"t"}, malformed, ""},
 		{"empty quotes", []string{`t=""`}, malformed, ""},
 		{"one quote", []string{`t="abc`}, malformed, ""},
 		{"a blank inside", []string{"t=a b"}, malformed, ""},
@@ -192,6 +192,8 @@ func TestSemantics24Cookies(t *testing.T) {
 
 		{"twice", []string{"t=a; t=b"}, repeated, ""},
 		{"twice with one value", []string{"t=a; t=a"}, repeated, ""},
+		{"twice, once without a value", []string{"t=a; t"}, repeated, ""},
+		{"twice, first without a value", []string{"t; t=a"}, repeated, ""},
 		{"twice with a blank before the equals sign", []string{"t=a; t =b"}, repeated, ""},
 		{"in two lines kept apart, twice", []string{"t=a", "t=b"}, repeated, ""},
 		{"in two lines that Envoy joined, twice", []string{"t=a,t=b"}, repeated, ""},
