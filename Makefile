@@ -40,6 +40,10 @@ check: lint ## before a commit: format, vet, lint, unit tests with the race dete
 lint: ## golangci-lint; the first run builds it, which takes two minutes
 	$(GO) run $(GOLANGCI_LINT) run
 
+.PHONY: systems
+systems: tools ## the five systems that configurations in test/systems serve, requirement by requirement
+	$(GO) test -v ./test/systems
+
 .PHONY: acceptance
 acceptance: tools ## what looks from outside, and the store under twenty kills
 	ACCEPTANCE=1 $(GO) test -json -timeout 30m ./test/... ./extauthz/tokens | $(GO) run ./test/report

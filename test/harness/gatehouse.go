@@ -57,12 +57,13 @@ func StartGatehouse(t testing.TB, config string, options ...Option) *Gatehouse {
 	for _, option := range options {
 		option(cmd)
 	}
+	hasHTTP := strings.Contains(config, "http: {address")
 	g.Process = Start(t, "gatehouse", cmd)
 	g.WaitFor(t, "its addresses", gatehouseTimeout, func(output string) bool {
 		for line := range strings.Lines(output) {
 			g.listening(line)
 		}
-		return g.GRPC != "" && g.Ops != ""
+		return g.GRPC != "" && g.Ops != "" && (g.HTTP != "" || !hasHTTP)
 	})
 	return g
 }

@@ -1,17 +1,11 @@
-// Package nginx tests the HTTP door behind the real nginx, with the configuration that
-// is shipped.
 package nginx
 
 import (
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gatehouse-authz/gatehouse/test/echo"
 	"github.com/gatehouse-authz/gatehouse/test/harness"
@@ -54,62 +48,7 @@ func start(t *testing.T) (address string, gatehouse *harness.Gatehouse) {
 	t.Cleanup(func() { _ = upstream.Close() })
 	gatehouse = harness.StartGatehouse(t, config, harness.Env("API_KEY="+apiKey))
 
-	text, err := os.ReadFile("../../envoy/nginx.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	address = freeAddress(t)
-	changed := strings.NewReplacer(
-		"server 127.0.0.1:9180;", "server "+gatehouse.HTTP+";",
-		"server 127.0.0.1:8080;", "server "+upstream.Address()+";",
-		"listen 127.0.0.1:10000;", "listen "+address+";",
-		"/tmp/nginx", filepath.Join(dir, "nginx"),
-	).Replace(string(text))
-	path := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(binary(t), "-c", path, "-p", dir, "-g", "daemon off; master_process off;")
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed: its status says nothing
-		if t.Failed() {
-			t.Logf("nginx:\n%s", log.String())
-		}
-	})
-	harness.Eventually(t, 10*time.Second, func() error {
-		conn, err := net.DialTimeout("tcp", address, time.Second)
-		if err != nil {
-			return err
-		}
-		return conn.Close()
-	})
-	return address, gatehouse
-}
-
-func binary(t *testing.T) string {
-	t.Helper()
-	if path, err := exec.LookPath("nginx"); err == nil {
-		return path
-	}
-	return "/usr/sbin/nginx" // which is not in everybody's PATH
-}
-
-// freeAddress is one that nobody listens on: nginx cannot choose a port by itself.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return Start(t, "../../envoy/nginx.conf", gatehouse.HTTP, upstream.Address()), gatehouse
 }
 
 func TestBehindNginx(t *testing.T) {

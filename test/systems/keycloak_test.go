@@ -15,6 +15,9 @@ import (
 func TestKeycloak(t *testing.T) {
 	kc := keycloak.Start(t)
 	t.Run("realms", func(t *testing.T) { testRealms(t, kc) })
+	t.Run("conduktor", func(t *testing.T) { testConduktor(t, kc) })
+	t.Run("odj", func(t *testing.T) { testODJKeycloak(t, kc) })
+	t.Run("auth-o-tron", func(t *testing.T) { testAuthOTron(t, kc) })
 	t.Run("horao", func(t *testing.T) { testHORAOKeycloak(t, kc) })
 }
 
