@@ -147,6 +147,9 @@ func (p *program) printExamination(file string, report *doctor.Report) {
 	if len(report.Skipped) > 0 {
 		fmt.Fprintf(p.out, "outbound, not looked at: %s\n", strings.Join(report.Skipped, ", "))
 	}
+	if len(report.Own) > 0 {
+		fmt.Fprintf(p.out, "the proxy's own, not looked at: %s\n", strings.Join(report.Own, ", "))
+	}
 	if len(report.Findings) == 0 {
 		fmt.Fprintln(p.out, "nothing to mend")
 	}

@@ -39,6 +39,7 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 	Guarded  []string  `json:"guarded"` // listeners that ask
 	Skipped  []string  `json:"skipped"` // outbound listeners of a mesh, which do not
+	Own      []string  `json:"own"`     // listeners of the proxy's own metrics and readiness
 }
 
 // Errors counts the findings that let requests pass.
@@ -102,11 +103,21 @@ func (x *examination) doubt(at node, check, message, remedy string) {
 
 // collect finds listeners, route configurations and clusters wherever they are: in
 // static_resources, in the sections of a config dump, or at the top.
+//
+// A dump tells of static resources twice, in the bootstrap and in the section of their
+// kind; and it tells of what Envoy refused and of listeners that only finish what they have
+// begun. None of these is looked at.
 func (x *examination) collect(root node) {
 	x.routes, x.clusters, x.asked = map[string]node{}, map[string]node{}, map[string]node{}
+	sections := false
+	for _, section := range root.field("configs").items() {
+		sections = sections || section.isType("ListenersConfigDump")
+	}
 	root.walk(func(n node) bool {
 		switch {
-		case n.field("filter_chains").present() || n.isType("Listener"):
+		case sections && n.isType("BootstrapConfigDump"), n.isField("draining_state"), n.isField("error_state"):
+			return false
+		case n.field("filter_chains").present() || n.field("default_filter_chain").present() || n.isType("Listener"):
 			x.listeners = append(x.listeners, n)
 			return false
 		case n.isType("RouteConfiguration") || n.field("virtual_hosts").present() && n.field("name").present():
@@ -131,25 +142,89 @@ func (x *examination) listener(l node) {
 		return true
 	})
 	outbound := l.field("traffic_direction").text() == "OUTBOUND"
-	guarded := false
+	guarded, own := x.connections(l), 0
 	for _, m := range managers {
-		filter := x.filter(m, outbound)
-		if filter.present() {
+		if x.own(m) {
+			own++
+			continue
+		}
+		filters := x.filters(m, outbound)
+		if len(filters) > 0 {
 			guarded = true
-			x.manager(m, filter)
+			x.manager(m, filters)
 		}
 	}
 	switch {
 	case guarded:
 		x.report.Guarded = append(x.report.Guarded, name)
+	case own > 0 && own == len(managers):
+		x.report.Own = append(x.report.Own, name)
 	case outbound && len(managers) > 0:
 		x.report.Skipped = append(x.report.Skipped, name)
 	}
 }
 
-// filter finds the ext_authz filter of a connection manager, before its router.
-func (x *examination) filter(m node, outbound bool) node {
-	var found node
+// own says whether a connection manager serves metrics and readiness of the proxy itself, as
+// Istio's and Envoy Gateway's do: nothing is reached by it but the loopback interface, under
+// the names that they give.
+func (x *examination) own(m node) bool {
+	routes := 0
+	for _, host := range m.at("route_config", "virtual_hosts").items() {
+		for _, route := range host.field("routes").items() {
+			cluster := route.at("route", "cluster").text()
+			if cluster != "prometheus_stats" && cluster != "agent" || !loopback(x.clusters[cluster]) {
+				return false
+			}
+			routes++
+		}
+	}
+	return routes > 0
+}
+
+// loopback says whether a cluster has endpoints, all of them on this machine.
+func loopback(cluster node) bool {
+	here, elsewhere := 0, 0
+	cluster.field("load_assignment").walk(func(n node) bool {
+		switch address := n.at("socket_address", "address").text(); {
+		case address == "127.0.0.1" || address == "::1" || n.at("pipe", "path").present():
+			here++
+		case address != "":
+			elsewhere++
+		}
+		return true
+	})
+	return here > 0 && elsewhere == 0
+}
+
+// connections checks the network filters that ask about connections. It says whether there
+// is one.
+func (x *examination) connections(l node) bool {
+	found := false
+	l.walk(func(chain node) bool {
+		filters := chain.field("filters").items()
+		for _, f := range filters {
+			config := f.field("typed_config")
+			if !config.isType("ExtAuthz") || !strings.Contains(config.field("@type").text(), ".network.") {
+				continue
+			}
+			found = true
+			if open := config.field("failure_mode_allow"); open.isTrue() {
+				x.wrong(open, "fail-open", "connections pass when gatehouse cannot be asked", "set failure_mode_allow: false (failOpen: false)")
+			}
+			x.timeout(config)
+			if metadata := config.field("filter_enabled_metadata"); metadata.present() {
+				x.conditions(filters, metadata)
+			}
+		}
+		return len(filters) == 0
+	})
+	return found
+}
+
+// filters finds the ext_authz filters of a connection manager, before its router. Envoy
+// Gateway writes one for each policy, and has routes choose.
+func (x *examination) filters(m node, outbound bool) []node {
+	var found []node
 	routed := false
 	for _, f := range m.field("http_filters").items() {
 		config := f.field("typed_config")
@@ -162,34 +237,39 @@ func (x *examination) filter(m node, outbound bool) node {
 		}
 		if routed {
 			x.wrong(f, "order", "the ext_authz filter comes after the router, which ends the chain", "move it before envoy.filters.http.router")
-			return node{}
+			return nil
 		}
-		if !found.present() {
-			found = f
-		}
+		found = append(found, f)
 	}
-	if !found.present() && !outbound {
+	if len(found) == 0 && !outbound {
 		at := m.field("http_filters")
 		if !at.present() {
 			at = m
 		}
-		x.wrong(at, "missing", "there is no ext_authz filter: nobody is asked about requests here", "add envoy.filters.http.ext_authz before the router, as in envoy/envoy.yaml")
+		x.wrong(at, "missing", "there is no ext_authz filter: nobody is asked about requests here", "add envoy.filters.http.ext_authz before the router, as in envoy/envoy.yaml; in a mesh or a gateway, a policy that selects this workload")
 	}
 	return found
 }
 
 // manager checks one connection manager that asks.
-func (x *examination) manager(m, filter node) {
+func (x *examination) manager(m node, filters []node) {
+	for _, filter := range filters {
+		x.asks(m, filter)
+	}
+	x.paths(m)
+	x.identity(m)
+	x.addresses(m)
+	x.perRoute(m, filters)
+}
+
+// asks checks one ext_authz filter.
+func (x *examination) asks(m, filter node) {
 	config := filter.field("typed_config")
 	x.failure(config)
 	x.enabled(m, filter)
 	x.timeout(config)
 	x.headers(config)
 	x.body(config)
-	x.paths(m)
-	x.identity(m)
-	x.addresses(m)
-	x.perRoute(m, filter)
 	cluster := config.at("grpc_service", "envoy_grpc", "cluster_name")
 	if cluster.present() {
 		x.asked[cluster.text()] = cluster
@@ -222,52 +302,6 @@ func (x *examination) failure(config node) {
 	if !config.field("status_on_error").present() {
 		x.doubt(config, "status-on-error", "clients get 403 when gatehouse cannot be asked, as if they were not allowed", "set status_on_error: {code: ServiceUnavailable} (statusOnError)")
 	}
-}
-
-// enabled checks whether the filter runs on each request.
-func (x *examination) enabled(m, filter node) {
-	config := filter.field("typed_config")
-	if fraction := config.at("filter_enabled", "default_value"); fraction.present() {
-		x.wrong(fraction, "sampled", "only a share of the requests is asked about", "remove filter_enabled")
-	}
-	if metadata := config.field("filter_enabled_metadata"); metadata.present() {
-		x.conditions(m, metadata)
-	}
-}
-
-// conditions checks what decides whether the filter runs: as Istio writes it, the shadow
-// rules of an RBAC filter before it.
-func (x *examination) conditions(m, metadata node) {
-	var rules []node
-	for _, f := range m.field("http_filters").items() {
-		f.at("typed_config", "shadow_rules", "policies").members(func(_ string, policy node) bool {
-			rules = append(rules, policy)
-			return true
-		})
-	}
-	if len(rules) == 0 {
-		x.wrong(metadata, "conditional", "the filter runs only where other filters said so in metadata", "remove filter_enabled_metadata, or check what sets it")
-		return
-	}
-	for _, r := range rules {
-		always := false
-		for _, p := range r.field("permissions").items() {
-			always = always || anyOf(p)
-		}
-		if !always {
-			x.wrong(r.field("permissions"), "conditional", "only requests that match these rules are asked about: `//api`, `/%2fapi` and `/API` do not match `/api/*` and pass", "write `rules: [{}]` in the AuthorizationPolicy and let gatehouse's own table decide")
-		}
-	}
-}
-
-// anyOf says whether a permission matches everything.
-func anyOf(p node) bool {
-	if p.field("any").isTrue() {
-		return true
-	}
-	inner := p.at("and_rules", "rules").items()
-	return len(inner) > 0 && !slices.ContainsFunc(inner, func(n node) bool { return !anyOf(n) }) ||
-		slices.ContainsFunc(p.at("or_rules", "rules").items(), anyOf)
 }
 
 // Bounds of a sane timeout: a key that has to be fetched first takes longer than the first,
@@ -408,60 +442,6 @@ func (x *examination) addresses(m node) {
 	if f := m.field("use_remote_address"); x.needs.Sources && !f.isTrue() {
 		x.wrong(orSelf(f, m), "addresses", "the source that gatehouse compares comes from x-forwarded-for, which clients write", "set use_remote_address: true, with xff_num_trusted_hops behind other proxies")
 	}
-}
-
-// perRoute checks that no route switches the filter off, or, where it is off by default,
-// that each route switches it on.
-func (x *examination) perRoute(m, filter node) {
-	routes := m.field("route_config")
-	if !routes.present() {
-		routes = x.routes[m.at("rds", "route_config_name").text()]
-	}
-	if !routes.present() {
-		x.doubt(orSelf(m.field("rds"), m), "routes", "the routes are not in this file, so nobody can tell whether one switches the filter off", "give a dump with the route configurations")
-		return
-	}
-	off := filter.field("disabled").isTrue()
-	name := filter.field("name").text()
-	for _, host := range routes.field("virtual_hosts").items() {
-		hostOff := x.switched(host, name, off)
-		for _, route := range host.field("routes").items() {
-			routeOff := x.switched(route, name, hostOff)
-			for _, weighted := range route.at("route", "weighted_clusters", "clusters").items() {
-				x.switched(weighted, name, routeOff)
-			}
-			if routeOff && off && !hasConfig(route, name) {
-				x.wrong(route, "disabled", "the filter is off unless a route switches it on, and this route does not", "attach the policy to this route as well (SecurityPolicy targetRefs), or enable the filter for all")
-			}
-		}
-	}
-}
-
-func hasConfig(n node, filter string) bool {
-	found := false
-	n.field("typed_per_filter_config").members(func(key string, _ node) bool {
-		found = found || key == filter
-		return true
-	})
-	return found
-}
-
-// switched says whether the filter is off below n, and finds fault where n switches it off.
-func (x *examination) switched(n node, filter string, off bool) bool {
-	n.field("typed_per_filter_config").members(func(key string, config node) bool {
-		if key != filter {
-			return true
-		}
-		switch {
-		case config.field("disabled").isTrue() && (config.isType("ExtAuthzPerRoute") || config.isType("FilterConfig")):
-			x.wrong(config, "disabled", "this switches the filter off: nobody is asked, and forged identity headers reach the upstream", "remove it, and write a `public: true` route in gatehouse instead")
-			off = true
-		default:
-			off = false
-		}
-		return true
-	})
-	return off
 }
 
 // askedClusters checks the clusters by which gatehouse is reached.

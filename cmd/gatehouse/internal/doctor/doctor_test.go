@@ -169,6 +169,74 @@ func TestOutboundListenersOfAMeshAreNotLookedAt(t *testing.T) {
 	}
 }
 
+// Envoy Gateway writes one filter for each policy, all off, and routes choose.
+func TestOneOfSeveralFiltersGuardsARoute(t *testing.T) {
+	const hcm = `{"listeners": [{"name": "http", "default_filter_chain": {"filters": [{"typed_config": {"@type": "x.HttpConnectionManager",
+		"route_config": {"virtual_hosts": [{"name": "h", "routes": [
+			{"name": "one", "route": {}, "typed_per_filter_config": {"a": {}}},
+			{"name": "other", "route": {}, "typed_per_filter_config": {"b": {}}},
+			{"name": "moved", "redirect": {}},
+			{"name": "both off", "route": {}, "typed_per_filter_config": {"a": {"@type": "x.FilterConfig", "disabled": true}}}%s]}]},
+		"http_filters": [{"name": "a", "disabled": true, "typed_config": {"@type": "x.ExtAuthz"}}, {"name": "b", "disabled": true, "typed_config": {"@type": "x.ExtAuthz"}}, {"typed_config": {"@type": "x.Router"}}]}}]}}]}`
+	for _, row := range []struct {
+		name, route string
+		want        []string // ends of paths
+	}{
+		{"a route that switches all off", "", []string{"routes[both off].typed_per_filter_config[a]"}},
+		{"a route that switches none on", `, {"name": "forgotten", "route": {}}`, []string{"routes[both off].typed_per_filter_config[a]", "routes[forgotten]"}},
+		{"a share of a route", `, {"name": "split", "route": {"weighted_clusters": {"clusters": [{"name": "x", "typed_per_filter_config": {"a": {}}}, {"name": "y"}]}}}`, []string{"routes[both off].typed_per_filter_config[a]", "weighted_clusters.clusters[y]"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			report, err := Examine(fmt.Appendf(nil, hcm, row.route), Needs{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range report.Findings {
+				if f.Check == "disabled" {
+					got = append(got, f.Path)
+				}
+			}
+			if !slices.EqualFunc(got, row.want, strings.HasSuffix) {
+				t.Errorf("found %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
+// Metrics and readiness of the proxy itself, as Istio's and Envoy Gateway's bootstrap have
+// them, are nobody's to ask about; a cluster of that name elsewhere is.
+func TestListenersOfTheProxyItself(t *testing.T) {
+	const text = `{"static_resources": {
+		"listeners": [{"name": "stats", "filter_chains": [{"filters": [{"typed_config": {"@type": "x.HttpConnectionManager",
+			"route_config": {"virtual_hosts": [{"routes": [{"match": {"prefix": "/stats"}, "route": {"cluster": "prometheus_stats"}}]}]},
+			"http_filters": [{"typed_config": {"@type": "x.Router"}}]}}]}]}],
+		"clusters": [{"name": "prometheus_stats", "connect_timeout": "1s", "load_assignment": {"endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "%s", "port_value": 15000}}}}]}]}}]}}`
+	report, err := Examine(fmt.Appendf(nil, text, "127.0.0.1"), Needs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Findings) != 0 || !slices.Equal(report.Own, []string{"stats"}) {
+		t.Errorf("report = %+v", report)
+	}
+	if got := findings(t, fmt.Sprintf(text, "10.0.0.1"), Needs{}); !slices.Equal(got, []string{"error missing"}) {
+		t.Errorf("findings = %v, want the missing filter", got)
+	}
+}
+
+// A dump holds what Envoy was told before, what it refused and, once more, its bootstrap.
+func TestDumpsAreReadOnce(t *testing.T) {
+	const listener = `{"name": "l", "filter_chains": [{"filters": [{"typed_config": {"@type": "x.HttpConnectionManager", "http_filters": []}}]}]}`
+	text := strings.ReplaceAll(`{"configs": [
+		{"@type": "x.BootstrapConfigDump", "bootstrap": {"static_resources": {"listeners": [L]}}},
+		{"@type": "x.ListenersConfigDump", "static_listeners": [{"listener": L}],
+		 "dynamic_listeners": [{"name": "d", "active_state": {"listener": L}, "draining_state": {"listener": L}, "error_state": {"failed_configuration": L}}]}]}`, "L]", listener+"]")
+	text = strings.ReplaceAll(text, ": L", ": "+listener)
+	if got := findings(t, text, Needs{}); !slices.Equal(got, []string{"error missing", "error missing"}) {
+		t.Errorf("findings = %v, want the static and the active listener", got)
+	}
+}
+
 func TestNotAConfiguration(t *testing.T) {
 	for _, text := range []string{"", "[]", "hello", "{}", "a: 1", "{", "\x00"} {
 		if report, err := Examine([]byte(text), Needs{}); err == nil {

@@ -108,6 +108,11 @@ func (n node) isType(name string) bool {
 	return strings.HasSuffix(n.field("@type").text(), "."+name)
 }
 
+// isField says whether n is the value of a field of that name.
+func (n node) isField(name string) bool {
+	return n.path == name || strings.HasSuffix(n.path, "."+name)
+}
+
 // walk visits n and everything below it, until visit returns false for a branch.
 func (n node) walk(visit func(node) bool) {
 	if n.value == nil || !visit(n) {
