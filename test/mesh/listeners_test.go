@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -38,9 +37,9 @@ type world struct {
 	envoy     *harness.Envoy
 }
 
-// start runs the listeners of a folder below generated, and the shipped configuration of
-// gatehouse behind them.
-func start(t *testing.T, folder string) *world {
+// start runs the generated listeners, each with the changes, and the shipped configuration
+// of gatehouse behind them.
+func start(t *testing.T, changes ...func(listener object)) *world {
 	t.Helper()
 	w := &world{ca: newAuthority(t)}
 	var err error
@@ -55,12 +54,17 @@ func start(t *testing.T, folder string) *world {
 	w.gatehouse = startGatehouse(t, w.issuer.URL())
 
 	listeners := []any{
-		adaptListener(generated(t, filepath.Join(folder, "sidecar-inbound-listener.json")), sidecar),
-		adaptListener(generated(t, filepath.Join(folder, "sidecar-tcp-listener.json")), sidecarTCP),
-		adaptListener(generated(t, filepath.Join(folder, "gateway-listener.json")), gateway),
+		adaptListener(generated(t, "sidecar-inbound-listener.json"), sidecar),
+		adaptListener(generated(t, "sidecar-tcp-listener.json"), sidecarTCP),
+		adaptListener(generated(t, "gateway-listener.json"), gateway),
+	}
+	for _, change := range changes {
+		for _, listener := range listeners {
+			change(listener.(object))
+		}
 	}
 	clusters := []any{
-		adaptCluster(t, generated(t, filepath.Join(folder, "ext-authz-cluster.json")), w.gatehouse.GRPC),
+		adaptCluster(t, generated(t, "ext-authz-cluster.json"), w.gatehouse.GRPC),
 		plainCluster(t, "inbound|19443||", w.upstream.Address()),
 		plainCluster(t, "inbound|19444||", w.upstream.Address()),
 		plainCluster(t, "outbound", w.upstream.Address()),
@@ -198,7 +202,7 @@ func (w *world) check(t *testing.T, rows []row) {
 // forged are identity headers that a client made up.
 var forged = http.Header{"X-User": {"root"}, "X-Roles": {"writer"}, "X-Tenant-Id": {"billing"}}
 
-// sidecarRows hold for each set of generated listeners: all targets are below /api/.
+// sidecarRows hold for each policy: all targets are below /api/.
 func sidecarRows(w *world) []row {
 	reader := []string{"x-roles: reader", "x-tenant-id: demo", "x-user: demo/client"}
 	writer := []string{"x-roles: reader,writer", "x-tenant-id: billing", "x-user: billing/reports"}
@@ -219,7 +223,7 @@ func sidecarRows(w *world) []row {
 	}
 }
 
-// gatewayRows hold for each set as well. No caller has an identity here.
+// gatewayRows hold for each policy as well. No caller has an identity here.
 func gatewayRows(w *world) []row {
 	alice := w.issuer.Token(map[string]any{"email": "alice@example.com", "groups": []string{"reader"}})
 	seen := []string{"x-roles: reader", "x-user: alice@example.com"}
@@ -234,9 +238,9 @@ func gatewayRows(w *world) []row {
 	}
 }
 
-// TestListeners is about policies that name paths, as many meshes have them.
-func TestListeners(t *testing.T) {
-	w := start(t, "")
+// TestPoliciesThatNamePaths runs the listeners as they were generated.
+func TestPoliciesThatNamePaths(t *testing.T) {
+	w := start(t)
 	w.check(t, sidecarRows(w))
 	w.check(t, gatewayRows(w))
 	// Why envoy/istio says rules: [{}].
@@ -244,6 +248,20 @@ func TestListeners(t *testing.T) {
 		{"a policy that names paths does not ask about two slashes", sidecar, "ns/demo/sa/client", "GET //api/orders", nil, 200, nil},
 		{"nor about an encoded slash", sidecar, "ns/demo/sa/client", "GET /%2fapi/orders", nil, 200, nil},
 		{"nor about capitals", sidecar, "ns/demo/sa/client", "GET /API/orders", nil, 200, nil},
+	})
+}
+
+// TestPoliciesForEveryRequest is about the policy in envoy/istio.
+func TestPoliciesForEveryRequest(t *testing.T) {
+	w := start(t, askAboutEverything)
+	w.check(t, sidecarRows(w))
+	w.check(t, gatewayRows(w))
+	w.check(t, []row{
+		{"two slashes have two readings", sidecar, "ns/demo/sa/client", "GET //api/orders", nil, 400, nil},
+		{"an encoded slash has two readings", sidecar, "ns/demo/sa/client", "GET /%2fapi/orders", nil, 400, nil},
+		{"capitals are another path", sidecar, "ns/demo/sa/client", "GET /API/orders", nil, 403, nil},
+		{"a public route is public", gateway, "", "GET /healthz", nil, 200, nil},
+		{"on a public route forged identity headers do not arrive", gateway, "", "GET /healthz", forged, 200, nil},
 	})
 	w.checkTLSIsRequired(t)
 	w.checkTCP(t)
@@ -285,6 +303,7 @@ func (w *world) checkOutage(t *testing.T) {
 	w.gatehouse.Kill()
 	w.check(t, []row{
 		{"an outage is no refusal", sidecar, "ns/billing/sa/reports", "GET /api/orders", nil, 503, nil},
+		{"a public route is closed as well", gateway, "", "GET /healthz", nil, 503, nil},
 		{"an outage at the gateway is no refusal either", gateway, "", "GET /api/orders", nil, 503, nil},
 	})
 	if got, err := w.ask(t, sidecarTCP, "ns/billing/sa/reports", "GET", "/x", nil); err == nil {
