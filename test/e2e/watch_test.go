@@ -99,18 +99,15 @@ func versionOf(front string) (string, error) {
 
 var errMixed = errors.New("two configurations in one decision")
 
-// reloads is how many TestReloadsLoseNothing makes, unless RELOADS says otherwise.
-const reloads = 200
+// reloads is how many TestReloadsLoseNothing makes, and how many it makes for acceptance.
+const reloads, acceptanceReloads = 200, 1000
 
 // TestReloadsLoseNothing: under load, one reload after the other. No request is refused or
 // lost, and none is decided by two configurations.
 func TestReloadsLoseNothing(t *testing.T) {
 	total := reloads
-	if text := os.Getenv("RELOADS"); text != "" {
-		var err error
-		if total, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
+	if os.Getenv("ACCEPTANCE") != "" {
+		total = acceptanceReloads
 	}
 	gatehouse := harness.StartGatehouse(t, versioned("one"), harness.Env("KEY="+batchKey))
 	gatehouse.WaitServing(t)

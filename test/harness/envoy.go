@@ -1,15 +1,19 @@
 package harness
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +43,7 @@ type Parts struct {
 	Connection  map[string]any // the HTTP connection manager
 	VirtualHost map[string]any
 	ExtAuthz    map[string]any
+	Cluster     map[string]any // of gatehouse
 }
 
 // Unhardened takes away all that envoy.yaml does to requests before gatehouse sees them:
@@ -69,6 +74,45 @@ func ContextExtensions(extensions map[string]string) Change {
 	return func(p Parts) {
 		perRoute := p.VirtualHost["typed_per_filter_config"].(map[string]any)["envoy.filters.http.ext_authz"].(map[string]any)
 		perRoute["check_settings"] = map[string]any{"context_extensions": extensions}
+	}
+}
+
+// Socket makes Envoy ask gatehouse at a Unix socket.
+func Socket(path string) Change {
+	return func(p Parts) {
+		p.Cluster["load_assignment"] = map[string]any{
+			"cluster_name": "gatehouse",
+			"endpoints": []any{map[string]any{"lb_endpoints": []any{map[string]any{
+				"endpoint": map[string]any{"address": map[string]any{"pipe": map[string]any{"path": path}}},
+			}}}},
+		}
+	}
+}
+
+// MutualTLS makes Envoy ask gatehouse by TLS, with a certificate of its own; files are PEM.
+// The name must be in gatehouse's certificate. An empty certFile shows none.
+func MutualTLS(name, caFile, certFile, keyFile string) Change {
+	return func(p Parts) {
+		context := map[string]any{"validation_context": map[string]any{
+			"trusted_ca": map[string]any{"filename": caFile},
+			"match_typed_subject_alt_names": []any{map[string]any{
+				"san_type": "DNS", "matcher": map[string]any{"exact": name},
+			}},
+		}}
+		if certFile != "" {
+			context["tls_certificates"] = []any{map[string]any{
+				"certificate_chain": map[string]any{"filename": certFile},
+				"private_key":       map[string]any{"filename": keyFile},
+			}}
+		}
+		p.Cluster["transport_socket"] = map[string]any{
+			"name": "envoy.transport_sockets.tls",
+			"typed_config": map[string]any{
+				"@type":              "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+				"sni":                name,
+				"common_tls_context": context,
+			},
+		}
 	}
 }
 
@@ -161,6 +205,22 @@ func (e *Envoy) Address(t testing.TB, front string) string {
 // Admin is the host:port of the admin endpoint.
 func (e *Envoy) Admin() string { return e.running.Admin }
 
+// Stat is one of Envoy's counters or gauges.
+func (e *Envoy) Stat(name string) (int64, error) {
+	resp, err := http.Get("http://" + e.running.Admin + "/stats")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+": "); ok {
+			return strconv.ParseInt(value, 10, 64)
+		}
+	}
+	return 0, errors.Join(lines.Err(), fmt.Errorf("Envoy has no stat %q", name))
+}
+
 // AccessLog is what Envoy has logged, one line per request, as envoy.yaml says. Lines
 // appear up to 50 ms after the answer.
 func (e *Envoy) AccessLog() []map[string]any {
@@ -197,13 +257,13 @@ func envoyConfig(t testing.TB, upstream string, fronts []Front) []byte {
 		listener := named(t, resources["listeners"], "front")
 		listener["name"] = front.Name
 		parts := partsOf(t, listener)
+		parts.Cluster = named(t, resources["clusters"], "gatehouse")
 		for _, change := range front.Changes {
 			change(parts)
 		}
 		listeners = append(listeners, listener)
-		asked := named(t, resources["clusters"], "gatehouse")
-		asked["name"] = cluster
-		clusters = append(clusters, asked)
+		parts.Cluster["name"] = cluster
+		clusters = append(clusters, parts.Cluster)
 		if len(fronts) == len(listeners) {
 			resources["listeners"] = listeners
 			resources["clusters"] = append(clusters, named(t, resources["clusters"], "upstream"))

@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +44,15 @@ func Env(assignment string) Option { return func(c *exec.Cmd) { c.Env = append(c
 // [StartGatehouse] is given counts for nothing then.
 func ConfigFile(path string) Option {
 	return func(c *exec.Cmd) { c.Args[slices.Index(c.Args, "--config")+1] = path }
+}
+
+// Descriptors bounds how many files and connections gatehouse may have open.
+func Descriptors(most int) Option {
+	return func(c *exec.Cmd) {
+		script := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, most)
+		c.Args = append([]string{"sh", "-c", script}, c.Args...)
+		c.Path = "/bin/sh"
+	}
 }
 
 // StartGatehouse runs the binary with a configuration, in which every listener has port 0,
