@@ -86,14 +86,23 @@ func (t *Table) Explain(r *Request, p *Principal) Explanation {
 	m := t.Match(r)
 	x := Explanation{Decision: m.Decide(p, r)}
 	x.Candidates = t.candidates(r, m)
-	if m.entry != nil {
-		s := scope{request: r, pattern: m.Pattern, principal: p, tenancy: t.tenancy}
-		for i := range m.entry.clauses {
-			x.Requirements = append(x.Requirements, m.entry.clauses[i].story(i, &s))
-		}
-	}
+	x.Requirements = m.Requirements(r, p)
 	x.Flip = t.flip(&x, r)
 	return x
+}
+
+// Requirements tells what each requirement of the route makes of r and p, each of their
+// conditions evaluated.
+func (m Match) Requirements(r *Request, p *Principal) []RequirementStory {
+	if m.entry == nil {
+		return nil
+	}
+	s := scope{request: r, pattern: m.Pattern, principal: p, tenancy: m.tenancy()}
+	var list []RequirementStory
+	for i := range m.entry.clauses {
+		list = append(list, m.entry.clauses[i].story(i, &s))
+	}
+	return list
 }
 
 // candidates tells of each pattern of the path why it did not win.

@@ -91,6 +91,7 @@ file: who is calling (tokens, API keys, cookies, certificates) and who may call 
 		p.checkCommand(),
 		p.explainCommand(),
 		p.routesCommand(),
+		p.testCommand(),
 		p.healthcheckCommand(),
 		p.doctorCommand(),
 		p.hashCommand(),

@@ -106,7 +106,15 @@ func (l *Lookup) question(ctx context.Context, credential string, now time.Time)
 	if err != nil {
 		return unavailable(fmt.Errorf("looking up: %w", err))
 	}
-	principal, reason, err := l.options.Mapping.Principal(document)
+	return l.identify(document, now)
+}
+
+// Identify gives what comes of claims as if the endpoint had answered with them. It is
+// for tests of a configuration.
+func (l *Lookup) Identify(claims Claims) Result { return l.identify(claims, time.Time{}).Result }
+
+func (l *Lookup) identify(claims Claims, now time.Time) verdict {
+	principal, reason, err := l.options.Mapping.Principal(claims)
 	if err != nil {
 		return refused(reason, err)
 	}

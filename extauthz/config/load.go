@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"buf.build/go/protovalidate"
-	"buf.build/go/protoyaml"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -38,42 +36,17 @@ func readFile(path string) ([]byte, error) {
 // document is the decoded file: what the schema can say is right about it.
 type document struct {
 	config *configv1.Config
-	src    *source
-	pos    *positions
-	walker *walker
+	*Document
 }
 
 // parse reads the text of the file into its schema. Problems are in no order.
 func parse(file string, data []byte, env func(string) (string, bool)) (*document, []Problem) {
-	src := newSource(file, data)
-	if problems := src.scan(); len(problems) > 0 {
-		return nil, problems
-	}
-	d := &decoder{
-		walker: newWalker(src, env),
-		pos:    &positions{file: file, src: src, nodes: map[proto.Message]*yaml.Node{}},
-	}
 	cfg := &configv1.Config{}
-	err := protoyaml.UnmarshalOptions{CustomUnmarshaler: d}.Unmarshal(src.data, cfg)
-	if d.root == nil {
-		return nil, []Problem{src.syntax(err)}
+	d := Decode(file, data, env, cfg)
+	if d.walker == nil || d.unusable {
+		return nil, d.report.Errors
 	}
-	problems := append(d.walker.errors, src.undecoded(err)...)
-	if d.unusable {
-		return nil, problems
-	}
-	var invalid *protovalidate.ValidationError
-	switch err := protovalidate.Validate(cfg); {
-	case errors.As(err, &invalid):
-		for _, v := range invalid.Violations {
-			if p, ok := d.walker.violation(d.root, cfg.ProtoReflect().Descriptor(), v); ok {
-				problems = append(problems, p)
-			}
-		}
-	case err != nil:
-		problems = append(problems, Problem{At: policy.Position{File: file}, Message: err.Error()})
-	}
-	return &document{config: cfg, src: src, pos: d.pos, walker: d.walker}, problems
+	return &document{config: cfg, Document: d}, d.report.Errors
 }
 
 // decoder is called by protoyaml before it decodes a message. At the first, which

@@ -389,11 +389,8 @@ func (w *walker) nested(parent, key, n *yaml.Node, f protoreflect.FieldDescripto
 		return w.duration(key.Value, n)
 	case "gatehouse.config.v1.Values":
 		return w.values(key, n, f.Message())
-	case "gatehouse.config.v1.HeaderValue":
-		if n.Kind == yaml.ScalarNode {
-			text := *n
-			wrap(n, "value", &text)
-		}
+	case "google.protobuf.Struct":
+		return w.free(key, n)
 	case "gatehouse.config.v1.Public":
 		if n.Kind == yaml.ScalarNode {
 			return w.public(key, n)
@@ -410,7 +407,44 @@ func (w *walker) nested(parent, key, n *yaml.Node, f protoreflect.FieldDescripto
 			return false
 		}
 	}
+	if short := shortForms[f.Message().FullName()]; short != "" && n.Kind == yaml.ScalarNode {
+		text := *n
+		wrap(n, short, &text)
+	}
 	return w.message("field "+quote(key.Value), n, f.Message())
+}
+
+// shortForms are the messages that may be written as a text: the field that it is.
+var shortForms = map[protoreflect.FullName]string{
+	"gatehouse.config.v1.HeaderValue": "value",
+	"gatehouse.test.v1.Caller":        "as",
+	"gatehouse.test.v1.Request":       "request",
+	"gatehouse.test.v1.Expectation":   "outcome",
+}
+
+// free walks a mapping that means what JSON would: nothing in it is expanded.
+func (w *walker) free(key, n *yaml.Node) bool {
+	if n.Kind != yaml.MappingNode {
+		w.errorf(n, "write one \"name: value\" on each line", "field %s must be a mapping of names to values, got %s", quote(key.Value), describeNode(n))
+		return false
+	}
+	before := len(w.errors)
+	w.freeValue(n)
+	return len(w.errors) == before
+}
+
+func (w *walker) freeValue(n *yaml.Node) {
+	if !w.plain(n) {
+		return
+	}
+	seen := map[string]*yaml.Node{}
+	for i, item := range n.Content {
+		if n.Kind == yaml.MappingNode && i%2 == 0 {
+			w.key(item, seen)
+			continue
+		}
+		w.freeValue(item)
+	}
 }
 
 // public reads the short form `public: true`; `public: false` is no public route.

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/xml"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+// TestDecisionSuites runs every archive below testdata/test and holds what a person reads
+// against `want`. The comment of an archive holds the flags.
+func TestDecisionSuites(t *testing.T) {
+	paths, err := filepath.Glob("testdata/test/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("finding testdata: %d archives, %v", len(paths), err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, flags, _ := strings.Cut(string(archive.Comment), "args:")
+			ran := runLine(t, "", append(append([]string{"test"}, strings.Fields(flags)...), path)...)
+			if ran.code != exitRefused {
+				t.Errorf("exit %d, want %d", ran.code, exitRefused)
+			}
+			got := ran.out
+			if ran.err != "" {
+				got += "stderr:\n" + ran.err
+			}
+			last := &archive.Files[len(archive.Files)-1]
+			if last.Name != "want" {
+				t.Fatalf("the last file is %s, not want", last.Name)
+			}
+			if *update {
+				last.Data = []byte(got)
+				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(string(last.Data), got); diff != "" {
+				t.Errorf("output differs (-want +got), go test -update rewrites it:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestDemoIsProven: the demo's tests pass, reach everything and notice every mistake.
+func TestDemoIsProven(t *testing.T) {
+	got := runLine(t, "", "test", "--min-coverage", "100", "--mutate", "internal/demo/tests.yaml")
+	if got.code != exitOK || got.err != "" {
+		t.Errorf("exit %d, stdout:\n%s\nstderr:\n%s", got.code, got.out, got.err)
+	}
+}
+
+// TestJUnit: the report is well-formed, and says what the text says.
+func TestJUnit(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.xml")
+	runLine(t, "", "test", "--junit", file, "testdata/test/failing.txtar")
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report struct {
+		Tests    int `xml:"tests,attr"`
+		Failures int `xml:"failures,attr"`
+		Suites   []struct {
+			Cases []struct {
+				Name    string `xml:"name,attr"`
+				Line    int    `xml:"line,attr"`
+				Failure *struct {
+					Message string `xml:"message,attr"`
+				} `xml:"failure"`
+			} `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	if err := xml.Unmarshal(data, &report); err != nil {
+		t.Fatalf("reading the report: %v\n%s", err, data)
+	}
+	if report.Tests != 4 || report.Failures != 4 || len(report.Suites) != 1 || len(report.Suites[0].Cases) != 4 {
+		t.Fatalf("report = %+v, want 4 tests that fail in one suite", report)
+	}
+	first := report.Suites[0].Cases[0]
+	if first.Name != "a reader reads" || first.Line != 7 || first.Failure == nil || !strings.Contains(first.Failure.Message, "header x-tenant") {
+		t.Errorf("first case = %+v with %+v", first, first.Failure)
+	}
+}
+
+func TestTestUsage(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"no file", nil, exitUsage, "the file of tests is missing"},
+		{"a file that is not there", []string{"nowhere.yaml"}, exitRefused, "reading tests: open nowhere.yaml"},
+		{"a coverage over 100", []string{"--min-coverage", "101", "x.yaml"}, exitUsage, "give a percentage from 0 to 100"},
+		{"an unknown flag", []string{"--mutat", "x.yaml"}, exitUsage, "did you mean --mutate?"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got := runLine(t, "", append([]string{"test"}, row.args...)...)
+			if got.code != row.code || !strings.Contains(got.err, row.want) || strings.Contains(got.err, "Usage:") != (row.code == exitUsage) {
+				t.Errorf("%q = exit %d, stderr %q; want exit %d with %q", row.args, got.code, got.err, row.code, row.want)
+			}
+		})
+	}
+}
