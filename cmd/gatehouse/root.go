@@ -92,6 +92,7 @@ file: who is calling (tokens, API keys, cookies, certificates) and who may call 
 		p.explainCommand(),
 		p.routesCommand(),
 		p.testCommand(),
+		p.diffCommand(),
 		p.healthcheckCommand(),
 		p.doctorCommand(),
 		p.hashCommand(),

@@ -1,0 +1,334 @@
+package diff
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/gatehouse-authz/gatehouse/policy"
+)
+
+// A pattern is one of a side's, taken apart. Segments are literals or, "" here, wildcards.
+type pattern struct {
+	*policy.Pattern
+	segments []string
+	subtree  bool
+	changed  bool // the other side has no equal one whose route says the same
+}
+
+func newComparison(old, new Side) *comparison {
+	c := &comparison{old: old, new: new, regions: map[regionKey]*region{}}
+	same := map[string]string{}
+	seen := map[string]bool{}
+	for _, side := range []Side{old, new} {
+		for _, r := range side.Routes {
+			if r.Shadow {
+				continue
+			}
+			says := side.says(r)
+			for i := range r.Patterns {
+				p := takeApart(&r.Patterns[i])
+				key := p.String()
+				if first, known := same[key]; known {
+					p.changed = first != says
+					seen[key] = !p.changed
+				} else {
+					same[key] = says
+				}
+				c.patterns = append(c.patterns, p)
+			}
+		}
+	}
+	for i := range c.patterns {
+		if p := &c.patterns[i]; !seen[p.String()] {
+			p.changed = true
+		}
+	}
+	c.fresh, c.hosts, c.methods = freshSegment(c.patterns), c.kindsOfHosts(), c.kindsOfMethods()
+	return c
+}
+
+// says is what a route means, in a form in which equal texts mean the same.
+func (s *Side) says(r *policy.Route) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%t %t %t %+v", r.Public, r.Forbid, r.Preflight, s.accepted(r))
+	var requirements []string
+	for i := range r.Allow {
+		requirements = append(requirements, describe(&r.Allow[i]))
+	}
+	sort.Strings(requirements)
+	fmt.Fprintf(&b, " %q", slices.Compact(requirements))
+	if s.Forwarded != nil {
+		fmt.Fprintf(&b, " %q", s.Forwarded(r)) // fmt sorts the keys of maps
+	}
+	fmt.Fprintf(&b, " %+v", s.Tenancy)
+	return b.String()
+}
+
+// accepted are the authenticators that a route consults.
+func (s *Side) accepted(r *policy.Route) []Authenticator {
+	var list []Authenticator
+	for _, a := range s.Authenticators {
+		if r.Accept == nil || slices.Contains(r.Accept, a.Name) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+func takeApart(p *policy.Pattern) pattern {
+	path := p.String()
+	path = strings.TrimPrefix(path[strings.IndexByte(path, ' ')+1:], p.HostText())
+	t := pattern{Pattern: p, subtree: strings.HasSuffix(path, "/") || strings.HasSuffix(path, "...}")}
+	path = strings.Trim(path, "/")
+	if path == "" {
+		return t
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		switch {
+		case segment == "{$}" || strings.HasSuffix(segment, "...}"):
+		case segment[0] == '{':
+			t.segments = append(t.segments, "")
+		default:
+			t.segments = append(t.segments, segment)
+		}
+	}
+	return t
+}
+
+// freshSegment is x, or as many of them as no pattern has.
+func freshSegment(patterns []pattern) string {
+	longest := 0
+	for i := range patterns {
+		for _, s := range patterns[i].segments {
+			if strings.Trim(s, "x") == "" {
+				longest = max(longest, len(s))
+			}
+		}
+	}
+	return strings.Repeat("x", longest+1)
+}
+
+// walk finds every region of unnamed requests. Any request has the same winners as one
+// whose host, method and segments are named by the patterns or fresh, and which is no
+// longer than the longest pattern and one: that is what is walked.
+func (c *comparison) walk() {
+	for _, host := range c.hosts {
+		for _, method := range c.methods {
+			var live []*pattern
+			for i := range c.patterns {
+				if p := &c.patterns[i]; p.takesMethod(method) && p.takesHost(host) {
+					live = append(live, p)
+				}
+			}
+			c.descend(policy.Request{Method: method, Host: host, Scheme: "https"}, nil, live)
+		}
+	}
+}
+
+// descend visits the paths that begin with the given segments, of which live are the
+// patterns that match so far. Where nothing has changed, both tables have the same
+// winner.
+func (c *comparison) descend(r policy.Request, path []string, live []*pattern) {
+	if !slices.ContainsFunc(live, func(p *pattern) bool { return p.changed }) {
+		return
+	}
+	c.visit(r, path)
+	depth := len(path)
+	var wild []*pattern                 // that match whatever comes next
+	literals := map[string][]*pattern{} // that match one segment, by its text
+	ends, goOn := false, false
+	for _, p := range live {
+		switch {
+		case len(p.segments) > depth && p.segments[depth] != "":
+			literals[p.segments[depth]] = append(literals[p.segments[depth]], p)
+			goOn = true
+		case len(p.segments) > depth:
+			wild = append(wild, p)
+			goOn = true
+		case p.subtree:
+			wild = append(wild, p)
+		default:
+			ends = true
+		}
+	}
+	if !goOn && (!ends || len(wild) == 0) {
+		return // what is longer has the same winners, or none
+	}
+	texts := make([]string, 0, len(literals))
+	for text := range literals {
+		texts = append(texts, text)
+	}
+	sort.Strings(texts)
+	for _, text := range texts {
+		c.descend(r, append(path[:depth:depth], text), append(literals[text], wild...))
+	}
+	if len(wild) > 0 {
+		c.descend(r, append(path[:depth:depth], c.fresh), wild)
+	}
+}
+
+// visit notes the winners of a path, with the shortest path of each pair.
+func (c *comparison) visit(r policy.Request, path []string) {
+	r.Path = "/" + strings.Join(path, "/")
+	old, new := c.old.Table.Match(&r), c.new.Table.Match(&r)
+	if old.Route == nil && new.Route == nil {
+		return
+	}
+	key := keyOf(old, new)
+	if known := c.regions[key]; known != nil && len(known.segments) <= len(path) {
+		return
+	}
+	c.regions[key] = &region{request: r, segments: path, old: old, new: new}
+}
+
+// walkNames finds the regions of requests that name a route which has changed.
+func (c *comparison) walkNames() {
+	type named struct{ old, new *policy.Route }
+	routes := map[string]*named{}
+	for _, r := range c.old.Routes {
+		if !r.Shadow && r.Name != "" {
+			routes[r.Name] = &named{old: r}
+		}
+	}
+	for _, r := range c.new.Routes {
+		if r.Shadow || r.Name == "" {
+			continue
+		}
+		if routes[r.Name] == nil {
+			routes[r.Name] = &named{}
+		}
+		routes[r.Name].new = r
+	}
+	for name, pair := range routes {
+		r := policy.Request{Method: "GET", Host: defaultHost, Scheme: "https", Context: []policy.Pair{{Name: policy.RouteName, Value: name}}}
+		if pair.old != nil && pair.new != nil && samePatterns(pair.old, pair.new) && c.old.says(pair.old) == c.new.says(pair.new) {
+			continue
+		}
+		var live []*pattern
+		for _, route := range []*policy.Route{pair.old, pair.new} {
+			if route == nil {
+				continue
+			}
+			for i := range route.Patterns {
+				p := takeApart(&route.Patterns[i])
+				p.changed = true
+				live = append(live, &p)
+			}
+		}
+		if len(live) == 0 {
+			c.visit(r, nil)
+			continue
+		}
+		for _, host := range c.hosts {
+			for _, method := range c.methods {
+				r.Host, r.Method = host, method
+				matching := slices.DeleteFunc(slices.Clone(live), func(p *pattern) bool { return !p.takesMethod(method) || !p.takesHost(host) })
+				c.descend(r, nil, matching)
+			}
+		}
+	}
+}
+
+func samePatterns(a, b *policy.Route) bool {
+	return slices.EqualFunc(a.Patterns, b.Patterns, func(p, q policy.Pattern) bool { return p.String() == q.String() })
+}
+
+func (p *pattern) takesMethod(method string) bool {
+	m := p.Method()
+	return m == "" || m == method || m == "GET" && method == "HEAD"
+}
+
+func (p *pattern) takesHost(host string) bool {
+	text := p.HostText()
+	if suffix, wild := strings.CutPrefix(text, "*"); wild {
+		return strings.HasSuffix(host, suffix) && len(host) > len(suffix)
+	}
+	return text == "" || text == host
+}
+
+// defaultHost is that of witnesses for which any host would do.
+const defaultHost = "localhost"
+
+// kindsOfHosts are one of each kind that the patterns tell apart: each literal host, one below
+// each wildcard, and one that no pattern names.
+func (c *comparison) kindsOfHosts() []string {
+	named, suffixes := map[string]bool{}, map[string]bool{}
+	for i := range c.patterns {
+		if host, wild := strings.CutPrefix(c.patterns[i].HostText(), "*"); wild {
+			suffixes[host] = true
+		} else if host != "" {
+			named[host] = true
+		}
+	}
+	taken := func(host string) bool {
+		if named[host] {
+			return true
+		}
+		for i := strings.IndexByte(host, '.'); i >= 0; {
+			if suffixes[host[i:]] {
+				return true
+			}
+			next := strings.IndexByte(host[i+1:], '.')
+			if next < 0 {
+				break
+			}
+			i += 1 + next
+		}
+		return false
+	}
+	other := defaultHost
+	for taken(other) {
+		other += "x"
+	}
+	hosts := []string{other}
+	for host := range named {
+		hosts = append(hosts, host)
+	}
+	for suffix := range suffixes {
+		label := "x"
+		for named[label+suffix] || suffixes["."+label+suffix] {
+			label += "x"
+		}
+		hosts = append(hosts, label+suffix)
+	}
+	sort.Strings(hosts[1:])
+	return hosts
+}
+
+// usualMethods are those that a reader expects, in the order in which witnesses use them.
+var usualMethods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
+
+// kindsOfMethods are those that the patterns name, and one that none does: a usual one if there
+// is one left. HEAD is there where GET is.
+func (c *comparison) kindsOfMethods() []string {
+	named := map[string]bool{}
+	for i := range c.patterns {
+		if m := c.patterns[i].Method(); m != "" {
+			named[m] = true
+			named["HEAD"] = named["HEAD"] || m == "GET"
+		}
+	}
+	other := "PURGE"
+	if i := slices.IndexFunc(usualMethods, func(m string) bool { return !named[m] && m != "HEAD" }); i >= 0 {
+		other = usualMethods[i]
+	}
+	for named[other] {
+		other += "X"
+	}
+	named[other] = true
+	var methods []string
+	for _, m := range usualMethods {
+		if named[m] {
+			methods = append(methods, m)
+			delete(named, m)
+		}
+	}
+	rest := make([]string, 0, len(named))
+	for m := range named {
+		rest = append(rest, m)
+	}
+	sort.Strings(rest)
+	return append(methods, rest...)
+}
