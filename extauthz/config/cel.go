@@ -85,7 +85,7 @@ type expressionProblem struct {
 
 func newExpressions(variables map[string]string) (*expressions, error) {
 	e := &expressions{variables: map[string]string{}, compiled: map[string]*compiled{}}
-	common := []cel.EnvOption{cel.OptionalTypes(), ext.Strings(), ext.Sets(), cel.CrossTypeNumericComparisons(true)}
+	common := []cel.EnvOption{cel.OptionalTypes(), ext.Strings(), ext.Sets(), ext.Lists(), cel.CrossTypeNumericComparisons(true)}
 	for name, value := range variables {
 		e.variables["env."+name] = value
 		common = append(common, cel.Variable("env."+name, cel.StringType))

@@ -258,6 +258,7 @@ func emptyListRemedy(written int, f protoreflect.FieldDescriptor) string {
 const (
 	identifyField protoreflect.FullName = "gatehouse.config.v1.Public.identify"
 	peersField    protoreflect.FullName = "gatehouse.config.v1.Peer.peers"
+	adminField    protoreflect.FullName = "gatehouse.config.v1.Listen.admin"
 )
 
 // mayBeEmpty says for which lists an empty one means something: nobody is
@@ -276,6 +277,18 @@ func (w *walker) mayBeEmpty(parent *yaml.Node, f protoreflect.FieldDescriptor) b
 		return bad == nil && ok && is
 	}
 	return false
+}
+
+// leftOut says whether the address of the admin listener is a variable that comes out
+// empty: whoever does not set it wants none. Without the listener nothing is opened; one
+// that is written out empty is a mistake.
+func (w *walker) leftOut(listener *yaml.Node) bool {
+	address := lookup(listener, "address")
+	if address == nil || address.Kind != yaml.ScalarNode {
+		return false
+	}
+	text, expanded, bad := expand(address.Value, w.env)
+	return bad == nil && expanded && text == ""
 }
 
 // messages walks the blocks of a list. Those that are switched off are taken out
@@ -384,6 +397,9 @@ func (w *walker) scalars(key, n *yaml.Node, f protoreflect.FieldDescriptor) bool
 
 // nested walks a message in a field, in its short form or its long one.
 func (w *walker) nested(parent, key, n *yaml.Node, f protoreflect.FieldDescriptor) bool {
+	if f.FullName() == adminField && w.leftOut(n) {
+		return false
+	}
 	switch f.Message().FullName() {
 	case "google.protobuf.Duration":
 		return w.duration(key.Value, n)

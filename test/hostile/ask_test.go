@@ -138,11 +138,16 @@ func (raw) Name() string { return "proto" }
 // ask sends one message that is well-formed.
 func (s server) ask(t testing.TB, check *authv3.CheckRequest) *answer {
 	t.Helper()
+	return s.send(t, encode(t, check))
+}
+
+func encode(t testing.TB, check *authv3.CheckRequest) []byte {
+	t.Helper()
 	message, err := proto.Marshal(check)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.send(t, message)
+	return message
 }
 
 // send sends any bytes as a CheckRequest, and holds the answer to what is true of all.

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -109,26 +108,19 @@ func TestHugeMessages(t *testing.T) {
 			t.Errorf("%s: answered after %s", name, took)
 		}
 	}
-	marshal := func(check *authv3.CheckRequest) []byte {
-		message, err := proto.Marshal(check)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return message
-	}
 	many := get("/me/", good...)
 	for i := range 2000 {
 		many.headers = append(many.headers, header{fmt.Sprintf("x-%d", i), "x"})
 	}
-	ask("2,000 headers", marshal(many.mapForm()), "400 headers_too_large")
-	ask("2,000 raw headers", marshal(many.listForm()), "400 headers_too_large")
-	ask("one header of 1 MiB", marshal(get("/me/", good...).with(header{"x", strings.Repeat("x", 1<<20)}).mapForm()), "400 headers_too_large")
+	ask("2,000 headers", encode(t, many.mapForm()), "400 headers_too_large")
+	ask("2,000 raw headers", encode(t, many.listForm()), "400 headers_too_large")
+	ask("one header of 1 MiB", encode(t, get("/me/", good...).with(header{"x", strings.Repeat("x", 1<<20)}).mapForm()), "400 headers_too_large")
 	check := get("/me/", good...).mapForm()
 	check.Attributes.ContextExtensions = map[string]string{}
 	for i := range 2000 {
 		check.Attributes.ContextExtensions[fmt.Sprint(i)] = "x"
 	}
-	ask("2,000 context extensions", marshal(check), "400 headers_too_large")
+	ask("2,000 context extensions", encode(t, check), "400 headers_too_large")
 
 	// As many entries as fit into a message, each of another name.
 	var entries []byte
@@ -144,7 +136,7 @@ func TestHugeMessages(t *testing.T) {
 
 	large := get("/me/", good...).mapForm()
 	large.Attributes.Request.Http.Body = strings.Repeat("x", 3<<20)
-	ask("a body of 3 MiB", marshal(large), "200 requirement_met")
+	ask("a body of 3 MiB", encode(t, large), "200 requirement_met")
 }
 
 // TestHeaderForms: what only one of the two forms of headers can say.

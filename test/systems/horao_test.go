@@ -86,6 +86,8 @@ func TestHORAO(t *testing.T) {
 		Case{Requires: "HOR 5, HOR 6", Name: "a user on an administrator's route", Request: "GET /admin/x", Headers: cat(user), Status: 403},
 		Case{Requires: "HOR 5", Name: "a claim of that name under another object does not count", Request: "GET /admin/x", Headers: cat(person(idp.Claims{"roles": map[string]any{horaoRole: "administrator"}})), Status: 403},
 
+		Case{Requires: "HOR 1", Name: "without the header Peer", From: listed, Request: "POST /synchronize", Headers: cat("Content-Length: 0", bearer(horaoToken)), Status: 403},
+		Case{Requires: "HOR 1", Name: "with a header Peer that says no", From: listed, Request: "POST /synchronize", Headers: cat("Content-Length: 0", "Peer: false", bearer(horaoToken)), Status: 403},
 		Case{Requires: "HOR 6", Name: "a peer is no user", From: listed, Request: "GET /reservations", Headers: cat(bearer(horaoToken)), Status: 401},
 		Case{Requires: "HOR 6", Name: "a peer is no administrator", From: listed, Request: "GET /admin/x", Headers: cat(bearer(horaoToken)), Status: 401},
 		sync("HOR 6", "a user is no peer", listed, 401, nil, user),
@@ -97,7 +99,7 @@ func TestHORAO(t *testing.T) {
 			g := startGatehouse(t, "horao", horaoEnvironment(metadata, "PEERS=127.0.0.2", "PEER_STRICT="+no)...)
 			e := harness.StartEnvoyFile(t, "horao/envoy.yaml", g.GRPC, serveEcho(t).Address())
 			post := func(token string) int {
-				return harness.SendFrom(t, stranger, e.Address(t, "front"), "POST /synchronize", "Content-Length: 0", token).Status
+				return harness.SendFrom(t, stranger, e.Address(t, "front"), "POST /synchronize", "Content-Length: 0", "Peer: true", token).Status
 			}
 			if got := post(bearer(horaoToken)); got != http.StatusOK {
 				t.Errorf("a stranger with a good token: %d", got)
@@ -110,14 +112,14 @@ func TestHORAO(t *testing.T) {
 	s.prove("HOR 2", "an empty list admits nobody", func(t *testing.T) {
 		g := startGatehouse(t, "horao", horaoEnvironment(metadata)...)
 		e := harness.StartEnvoyFile(t, "horao/envoy.yaml", g.GRPC, serveEcho(t).Address())
-		if got := harness.SendFrom(t, listed, e.Address(t, "front"), "POST /synchronize", "Content-Length: 0", bearer(horaoToken)).Status; got != http.StatusForbidden {
+		if got := harness.SendFrom(t, listed, e.Address(t, "front"), "POST /synchronize", "Content-Length: 0", "Peer: true", bearer(horaoToken)).Status; got != http.StatusForbidden {
 			t.Errorf("status %d, want 403", got)
 		}
 	})
 	s.prove("HOR 2", "a host name is resolved", func(t *testing.T) {
 		g := startGatehouse(t, "horao", horaoEnvironment(metadata, "PEERS=localhost")...)
 		e := harness.StartEnvoyFile(t, "horao/envoy.yaml", g.GRPC, serveEcho(t).Address())
-		if got := harness.SendFrom(t, "127.0.0.1", e.Address(t, "front"), "POST /synchronize", "Content-Length: 0", bearer(horaoToken)).Status; got != http.StatusOK {
+		if got := harness.SendFrom(t, "127.0.0.1", e.Address(t, "front"), "POST /synchronize", "Content-Length: 0", "Peer: true", bearer(horaoToken)).Status; got != http.StatusOK {
 			t.Errorf("status %d, want 200", got)
 		}
 	})
