@@ -164,9 +164,7 @@ func unknown(caller Caller, owner tokens.Owner, r *adminv1.CreateTokenRequest) (
 // find looks somebody up by issuer and subject, or, of a realm, by username; nil if
 // the directory does not know them.
 func find(ctx context.Context, view *tokens.View, owner tokens.Owner, realm string) (*tokens.Person, error) {
-	if err := view.Flush(ctx); err != nil {
-		return nil, err
-	}
+	writePending(ctx, view)
 	person, err := view.Store().Person(ctx, owner)
 	if !errors.Is(err, tokens.ErrNotFound) {
 		return person, err
@@ -204,9 +202,7 @@ func (s *tokenService) List(ctx context.Context, r *adminv1.ListTokensRequest) (
 	if r.GetActive() {
 		filter.ActiveAt = time.Now()
 	}
-	if err := view.Flush(ctx); err != nil {
-		return nil, answerFor(err)
-	}
+	writePending(ctx, view)
 	list, next, err := view.Store().List(ctx, filter)
 	if err != nil {
 		return nil, answerFor(err)
