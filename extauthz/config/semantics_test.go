@@ -287,6 +287,21 @@ func TestSemantics34ForwardPerRoute(t *testing.T) {
 	run(t, append(rows, row{name: "refused: a pseudo header", text: header(":path"), want: []string{"cannot be the name"}}))
 }
 
+// corpWith is one authenticator for JWTs with some more fields.
+func corpWith(fields string) string {
+	return "authenticators: [{name: corp, jwt: {issuer: \"https://idp.example.com\", any_audience: true, " + fields + "}}]"
+}
+
+func TestSemantics36AdminListener(t *testing.T) {
+	const missing = "open to everybody who reaches its port"
+	run(t, []row{
+		{name: "a socket", text: `listen: {admin: {address: "unix:///run/gatehouse/admin.sock"}}`},
+		{name: "a port", text: `listen: {admin: {address: "127.0.0.1:9443"}}`, want: []string{missing}},
+		{name: "a port with TLS and no CA", text: `listen: {admin: {address: "127.0.0.1:9443", tls: {cert_file: c.pem, key_file: k.pem}}}`, want: []string{missing, "c.pem", "k.pem"}},
+		{name: "a relative socket", text: `listen: {admin: {address: "unix:admin.sock"}}`, want: []string{"not the address of a socket"}},
+	})
+}
+
 func TestSemantics37VersionAndBlocks(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"version is missing", "routes: [{match: [/], forbid: true}]\n", `"version" is not the first key`},
@@ -296,6 +311,29 @@ func TestSemantics37VersionAndBlocks(t *testing.T) {
 		_, report := tryLoad(t, test.text, nil)
 		if len(report.Errors) != 1 || !strings.Contains(report.Errors[0].Message, test.want) {
 			t.Errorf("%s: %s, want %q", test.name, report, test.want)
+		}
+	}
+	// Every block that the language has from its first version is known, whether or not this
+	// release does what it says: nobody is told of an unknown field.
+	for _, text := range []string{
+		"decision_log: {file: decisions.log, sample_allowed: 0.5, pseudonym_key: {env: KEY}}",
+		"limits: {message_bytes: 8MiB, token_bytes: 16KiB, header_bytes: 32KiB, concurrent: 100, queue: 100}",
+		"store: {sqlite: {path: gatehouse.db}}\ndirectory: {provision: true}",
+		corpWith("keys: {refresh: 5m, unknown_kid_interval: 10s, stale_for: 1h, timeout: 5s, max_bytes: 1MiB, ca_file: ca.pem}"),
+		corpWith("from: [{query: access_token}]"),
+		"forward: {identity_token: {issuer: a, audience: b, header: x-token, keys: [{file: key.pem}]}}",
+		"tracing: {otlp_endpoint: \"http://collector:4318\"}",
+		"tcp: {allow: [{authenticated: true}]}",
+		"trusted_proxies: [10.0.0.0/8]",
+		"routes: [{match: [/], preflight: allow, allow: [{authenticated: true}]}]",
+		"routes: [{match: [/], forbid: true}, {match: [/a], mode: shadow, allow: [{authenticated: true}]}]",
+		"authenticators: [{name: cluster, peer: {signature: {key_id: c, secret: {env: KEY}, max_age: 30s, leeway: 5s}, peers: [10.0.0.1], principal: {roles: [peer]}}}]",
+	} {
+		_, report := tryLoad(t, complete(text), map[string]string{"KEY": "0123456789abcdef0123456789abcdef"})
+		for _, p := range report.Errors {
+			if strings.Contains(p.Message, "unknown field") || strings.Contains(p.Message, "must be a") {
+				t.Errorf("%s\n%s", text, p)
+			}
 		}
 	}
 	for field := range unsupported {

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestDeps keeps out of the commands what they must not do themselves.
+func TestDeps(t *testing.T) {
+	forbidden := map[string]string{
+
+		"github.com/gatehouse-authz/gatehouse/test": "the product runs without its tests",
+		"testing":               "the product runs without its tests",
+		"github.com/prometheus": "internal/metrics counts",
+		"github.com/golang-jwt": "tokens are authn's and mint's business",
+		"cel.dev":               "expressions are compiled with the configuration",
+		"go.yaml.in":            "extauthz/config reads files",
+		"database/sql":          "extauthz/tokens knows the store",
+	}
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{join .Imports "\n"}}`, ".").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for dep := range strings.Lines(string(out)) {
+		dep = strings.TrimSpace(dep)
+		for path, reason := range forbidden {
+			if dep == path || strings.HasPrefix(dep, path+"/") {
+				t.Errorf("imports %s: %s", dep, reason)
+			}
+		}
+	}
+}
