@@ -37,6 +37,7 @@ const (
 
 var problemNames = [...]string{
 	"invalid", "conflict", "duplicate", "opens", "shadowed", "never_holds", "self_overlap", "unknown_name",
+	"unqualified_name",
 }
 
 func (k ProblemKind) String() string {

@@ -397,3 +397,14 @@ func TestManyConflictsEnd(t *testing.T) {
 		t.Errorf("%d problems, want %d", got, maxConflicts)
 	}
 }
+
+// TestProblemKindNames: every kind has a name of its own.
+func TestProblemKindNames(t *testing.T) {
+	seen := map[string]ProblemKind{}
+	for k := ProblemInvalid; k <= ProblemUnqualifiedName; k++ {
+		if other, twice := seen[k.String()]; twice {
+			t.Errorf("kinds %d and %d are both called %q", other, k, k)
+		}
+		seen[k.String()] = k
+	}
+}
