@@ -144,6 +144,8 @@ func TestQuestionsThatAreNone(t *testing.T) {
 		want    string
 	}{
 		{"no path", "check", config, "--path is missing"},
+		{"a path that is none", "check", append(config, "--path", "orders/1"), `invalid --path "orders/1"`},
+		{"a URL for a path", "explain", append(config, "--path", "https://api.example.com/"), "the host belongs into --host"},
 		{"no configuration", "check", []string{"--path", "/"}, "--config is missing"},
 		{"a header that is none", "check", append(config, "--path", "/", "-H", "nonsense"), `invalid --header "nonsense"`},
 		{"a context that is none", "check", append(config, "--path", "/", "--context", "x"), "write name=value"},

@@ -79,6 +79,8 @@ func (q *question) call(cmd *cobra.Command, stdin io.Reader) (*extauthz.Call, er
 		}
 	case q.path == "":
 		return nil, usagef("--path is missing")
+	case q.path[0] != '/' && q.path != "*":
+		return nil, usagef("invalid --path %q: a path starts with a slash; the host belongs into --host", shortened(q.path))
 	default:
 		call = &extauthz.Call{HTTP: true, Method: q.method, Host: q.host, Target: q.path, Scheme: q.scheme}
 	}

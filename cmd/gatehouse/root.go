@@ -101,7 +101,39 @@ file: who is calling (tokens, API keys, cookies, certificates) and who may call 
 		p.signCommand(),
 		p.versionCommand(),
 	)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd("")
+	finishBuiltins(root)
 	return root
+}
+
+// finishBuiltins makes the commands that cobra adds like ours: completion has examples, and
+// what they do not know is a usage error, where cobra prints the help and succeeds.
+func finishBuiltins(root *cobra.Command) {
+	load := map[string]string{
+		"bash":       "  source <(gatehouse completion bash)",
+		"zsh":        "  source <(gatehouse completion zsh)",
+		"fish":       "  gatehouse completion fish | source",
+		"powershell": "  gatehouse completion powershell | Out-String | Invoke-Expression",
+	}
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				found, rest, err := root.Find(args)
+				if err != nil {
+					return &usageError{err}
+				}
+				return noArgs(found, rest)
+			}
+		case "completion":
+			cmd.Args, cmd.Example = noArgs, load["bash"]
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			for _, shell := range cmd.Commands() {
+				shell.Args, shell.Example = noArgs, load[shell.Name()]
+			}
+		}
+	}
 }
 
 // noArgs refuses arguments, and names the command that was probably meant.

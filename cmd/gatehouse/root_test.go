@@ -69,7 +69,7 @@ func TestHelp(t *testing.T) {
 				t.Fatalf("%v --help = exit %d, stderr %q; want 0 and nothing", path, got.code, got.err)
 			}
 			golden(t, filepath.Join("help", strings.Join(path, "_")+".txt"), got.out)
-			if cmd.Example == "" {
+			if cmd.Example == "" && cmd.Name() != "help" {
 				t.Errorf("%v has no example", path)
 			}
 		})
@@ -92,6 +92,10 @@ func TestUsageErrors(t *testing.T) {
 		{"a mistyped flag gets a suggestion", []string{"version", "--outptu", "json"}, "did you mean --output?"},
 		{"the beginning of a flag gets a suggestion", []string{"hash", "--gen"}, "did you mean --generate?"},
 		{"an argument where none belongs", []string{"version", "now"}, `unexpected argument "now"`},
+		{"help on an unknown command", []string{"help", "vesion"}, `unknown command "vesion"; did you mean "version"?`},
+		{"a shell that has no completion", []string{"completion", "tcsh"}, `gatehouse completion: unknown command "tcsh"`},
+		{"an argument to a completion", []string{"completion", "bash", "now"}, `unexpected argument "now"`},
+		{"a flag of a completion", []string{"completion", "bash", "--nope"}, "unknown flag: --nope"},
 		{"a missing argument", []string{"hash"}, "the kind of hash is missing"},
 		{"one argument too many", []string{"hash", "bcrypt", "sha256"}, `unexpected argument "sha256"`},
 		{"an unknown kind of hash", []string{"hash", "md5"}, `unknown kind of hash "md5": give argon2id, bcrypt or sha256`},
@@ -105,6 +109,18 @@ func TestUsageErrors(t *testing.T) {
 				t.Errorf("%q = exit %d, stdout %q, stderr %q; want exit 2, %q and the usage", row.args, got.code, got.out, got.err, row.want)
 			}
 		})
+	}
+}
+
+// TestCompletion runs what a shell would load, and asks it as the shell does.
+func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if got := runLine(t, "", "completion", shell); got.code != exitOK || !strings.Contains(got.out, "gatehouse") || got.err != "" {
+			t.Errorf("completion %s = exit %d, %d bytes, stderr %q", shell, got.code, len(got.out), got.err)
+		}
+	}
+	if got := runLine(t, "", "__complete", "val"); got.code != exitOK || !strings.Contains(got.out, "validate\tCheck a configuration") {
+		t.Errorf("completing val: exit %d, %q", got.code, got.out)
 	}
 }
 
