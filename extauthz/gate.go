@@ -20,6 +20,10 @@ type Options struct {
 	// record; nil: nobody is told.
 	Observe func(*Record)
 
+	// Trace is told of each call once it has been read. If it gives true the decision is
+	// made, and recorded, in the context that it gives; nil: nobody is told.
+	Trace func(context.Context, *Call) (context.Context, bool)
+
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -112,6 +116,11 @@ func (g *Gate) decide(ctx context.Context, s *Snapshot, x *exchange, now time.Ti
 	}()
 	if read != nil {
 		read()
+	}
+	if g.options.Trace != nil {
+		if traced, ok := g.options.Trace(ctx, &x.call); ok {
+			ctx, x.record.Context = traced, traced
+		}
 	}
 	if s == nil {
 		x.request.Method = x.call.Method

@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"context"
 	"time"
 
 	"github.com/gatehouse-authz/gatehouse/policy"
@@ -19,6 +20,9 @@ type Record struct {
 	Call     *Call           // as it came
 	Request  *policy.Request // in its canonical reading; of a malformed one only the method
 	Detail   error           // the cause, for operators; never holds a credential
+
+	// Context is the one that [Options.Trace] gave; nil if that is not so.
+	Context context.Context
 
 	Authenticator string // that answered, for good or bad; "" if none did
 	Status        int    // HTTP status of the answer; 200 when allowed

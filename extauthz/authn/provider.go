@@ -14,6 +14,10 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
@@ -205,11 +209,15 @@ type reply struct {
 func (r *provider) do(request *http.Request) (reply, error) {
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "gatehouse")
+	span := startSpan(request)
+	defer span.End()
 	response, err := r.client.Do(request)
 	if err != nil {
+		span.SetStatus(codes.Error, "no answer")
 		return reply{}, fmt.Errorf("calling %s: %w", request.URL.Host, bare(err))
 	}
 	defer response.Body.Close()
+	span.SetAttributes(attribute.Int("http.response.status_code", response.StatusCode))
 	body, err := io.ReadAll(io.LimitReader(response.Body, r.options.MaxBytes+1))
 	if err != nil {
 		return reply{}, fmt.Errorf("reading the answer of %s: %w", request.URL.Host, err)
@@ -218,6 +226,16 @@ func (r *provider) do(request *http.Request) (reply, error) {
 		return reply{}, fmt.Errorf("reading the answer of %s: it is longer than %d bytes", request.URL.Host, r.options.MaxBytes)
 	}
 	return reply{status: response.StatusCode, body: body}, nil
+}
+
+// startSpan starts the span of a call to a provider, below that of the decision which
+// waits for it; without one it does nothing. The address may hold a credential, so only
+// its host is told.
+func startSpan(request *http.Request) trace.Span {
+	_, span := trace.SpanFromContext(request.Context()).TracerProvider().Tracer("github.com/gatehouse-authz/gatehouse/extauthz/authn").
+		Start(request.Context(), "gatehouse.ask", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+			attribute.String("server.address", request.URL.Hostname()), attribute.String("http.request.method", request.Method)))
+	return span
 }
 
 // bare takes the address off an error of net/http: it may hold a credential.

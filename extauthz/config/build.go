@@ -61,6 +61,7 @@ func (b *builder) build() {
 	b.buildExpressions()
 	b.buildTenancy()
 	b.checkListen()
+	b.checkTracing()
 	b.buildLimits()
 	b.collectFacts()
 	b.buildStore()

@@ -43,6 +43,21 @@ func (b *builder) checkListen() {
 	}
 }
 
+// checkTracing checks where spans go. A collector is usually on the same machine or in
+// the same cluster, and gets no secrets: it may be asked without encryption.
+func (b *builder) checkTracing() {
+	m := b.config.GetTracing()
+	if m == nil {
+		return
+	}
+	u, err := url.Parse(m.GetOtlpEndpoint())
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		p := b.src.problem(b.pos.field(m, "otlp_endpoint"), "it is not the URL of a collector", "write http://collector:4318")
+		p.Source = "" // it may hold a password
+		b.errors = append(b.errors, p)
+	}
+}
+
 func (b *builder) checkListener(name string, l *configv1.Listener) {
 	socket := strings.HasPrefix(l.GetAddress(), "unix:")
 	switch {

@@ -7,7 +7,6 @@ import "google.golang.org/protobuf/reflect/protoreflect"
 // remedy by field. They are refused, since a field that is ignored is a rule that
 // somebody believes in.
 var unsupported = map[protoreflect.FullName]string{
-	"gatehouse.config.v1.Config.tracing":            notYet,
 	"gatehouse.config.v1.DecisionLog.otlp_endpoint": notYet,
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/policy"
@@ -231,7 +232,7 @@ func (m *Metrics) Observe(r *extauthz.Record) {
 	} else {
 		c.counter(m.decisions, r.Decision.Route, r.Decision.Reason).Inc()
 	}
-	m.duration.Observe(r.Latency.Seconds())
+	m.observeDuration(r)
 	if r.Ignored != policy.ReasonNone {
 		m.ignored.WithLabelValues(r.Ignored.String()).Inc()
 	}
@@ -241,6 +242,20 @@ func (m *Metrics) Observe(r *extauthz.Record) {
 	if r.Panic != nil {
 		m.panics.Inc()
 	}
+}
+
+// observeDuration adds the trace's id where there is one, so that a slow bucket leads to
+// an example of it.
+func (m *Metrics) observeDuration(r *extauthz.Record) {
+	if r.Context != nil {
+		if span := trace.SpanContextFromContext(r.Context); span.IsSampled() {
+			if exemplars, ok := m.duration.(prometheus.ExemplarObserver); ok {
+				exemplars.ObserveWithExemplar(r.Latency.Seconds(), prometheus.Labels{"trace_id": span.TraceID().String()})
+				return
+			}
+		}
+	}
+	m.duration.Observe(r.Latency.Seconds())
 }
 
 // counter finds the resolved counter, or resolves it when it is needed first.

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/config"
+	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
 )
 
 // reload reads the file again. A broken one changes nothing but what is reported.
@@ -50,6 +51,13 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 	records, err := s.openRecords(loaded.DecisionLog)
 	if err != nil {
 		return err
+	}
+	var traced *configv1.Tracing
+	if before := s.loaded.Load(); before != nil {
+		traced = before.Config.GetTracing()
+	}
+	if err := s.useTracing(traced, loaded.Config.GetTracing()); err != nil {
+		return errors.Join(err, s.closeRecords(records))
 	}
 	s.watchStore(loaded.Store)
 	loaded.Start()

@@ -23,6 +23,7 @@ import (
 
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/metrics"
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/record"
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/tracing"
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 	"github.com/gatehouse-authz/gatehouse/extauthz/config"
@@ -85,8 +86,9 @@ type service struct {
 	secured []*transportSecurity
 
 	loaded   atomic.Pointer[config.Loaded]
-	records  atomic.Pointer[record.Log] // nil: decisions are not recorded
-	settled  atomic.Bool                // the issuers of the first configuration have answered, or failed to
+	records  atomic.Pointer[record.Log]     // nil: decisions are not recorded
+	tracer   atomic.Pointer[tracing.Tracer] // nil: decisions are not traced
+	settled  atomic.Bool                    // the issuers of the first configuration have answered, or failed to
 	draining atomic.Bool
 
 	watcher *config.Watcher // nil where files cannot be watched
@@ -107,7 +109,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	s := &service{options: o, log: o.Log, metrics: metrics.New(o.Build)}
 	s.log.Info("runtime", tune(o.Env)...)
-	s.gate = extauthz.NewGate(extauthz.Options{ShadowAll: o.ShadowAll, Observe: s.observe})
+	s.gate = extauthz.NewGate(extauthz.Options{ShadowAll: o.ShadowAll, Trace: s.trace, Observe: s.observe})
 	s.metrics.Authenticators(s.authenticators, time.Now)
 
 	listen := loaded.Config.GetListen()
@@ -177,6 +179,7 @@ func Run(ctx context.Context, o Options) error {
 			s.drain()
 			s.stopWeb(web)
 			s.door.GracefulStop()
+			s.closeTracer(s.tracer.Load())
 			s.loaded.Load().Close()
 			return errors.Join(admin.Close(), ops.Close(), s.closeRecords(s.records.Load()), s.log.Close())
 		}
@@ -186,6 +189,7 @@ func Run(ctx context.Context, o Options) error {
 // observe is told of every decision.
 func (s *service) observe(r *extauthz.Record) {
 	s.metrics.Observe(r)
+	tracing.End(r)
 	s.log.Decision(r)
 	if records := s.records.Load(); records != nil && !records.Write(r) {
 		// A reload has closed it just now.
