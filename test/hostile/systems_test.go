@@ -272,3 +272,137 @@ func TestAuthOTronFromOutside(t *testing.T) {
 		t.Errorf("WWW-Authenticate: %s, want %s", got, challenges)
 	}
 }
+
+func TestODJFromOutside(t *testing.T) {
+	const named, product = "https://live.example/remote-token/token", "sit_odj-core_core-v1_prod"
+	issuer := startIssuer(t)
+	s := startSystem(t, "odj", "ODJ_ISSUER="+named, "ODJ_DISCOVERY_URL="+issuer.DiscoveryURL())
+	text := func(changes map[string]any) string {
+		all := map[string]any{"iss": named, "aud": "odj", "sub": "aad:42", "email": "ada@example.org", "scope": "email profile", "name": "Ada"}
+		maps.Copy(all, changes)
+		return issuer.Token(all)
+	}
+	bearer := func(changes map[string]any) header { return header{"authorization", "Bearer " + text(changes)} }
+	cookie := func(value string) header { return header{"cookie", "odj_access_token=" + value} }
+	at := func(host, path string, headers ...header) request {
+		r := get(path, headers...)
+		r.host = host
+		return r
+	}
+	const ui, api = "ui.example", "api.example"
+	machine := func(products any) map[string]any {
+		return map[string]any{"sub": "myapi:7", "email": nil, "scope": nil, "app_id": "app", "api_product_list": products}
+	}
+	s.run(t, []systemRow{
+		{"a token", at(api, "/x", bearer(nil)), 200, []string{"x-auth-source=aad", "x-auth-id=42", "x-auth-email=ada@example.org", "x-auth-products", "authorization"}},
+		{"the landing page", at(ui, "/"), 200, nil},
+		{"the landing page with a query", at(ui, "/?a=b"), 200, nil},
+		{"the landing page with a bad cookie", at(ui, "/", cookie("x")), 200, []string{"x-auth-id"}},
+		{"the landing page with two cookies", at(ui, "/", cookie("x"), cookie("y")), 200, nil},
+		{"two slashes", at(ui, "//"), 400, nil},
+		{"two slashes and a host", at(ui, "//evil.example/x"), 400, nil},
+		{"the index", at(ui, "/index.html"), 302, nil},
+		{"a page", at(ui, "/app?a=b"), 302, nil},
+		{"a page by HEAD", at(ui, "/app").by("HEAD"), 302, nil},
+		{"a page by POST", at(ui, "/app").by("POST"), 401, nil},
+		{"a page with a bad cookie", at(ui, "/app", cookie("x")), 302, nil},
+		{"a page with a bad token", at(ui, "/app", header{"authorization", "Bearer x"}), 401, nil},
+		{"a page with a good cookie", at(ui, "/app", cookie(text(nil))), 200, []string{"x-auth-source=aad"}},
+		{"a page with two cookies", at(ui, "/app", header{"cookie", "odj_access_token=" + text(nil) + "; odj_access_token=x"}), 400, nil},
+		{"the page to sign in", at(ui, "/authenticate?redirect_uri=x"), 200, nil},
+		{"below the page to sign in", at(ui, "/authenticate/x"), 302, nil},
+		{"a page of an unknown host", at("evil.example", "/app"), 403, nil},
+		{"an API without a token", at(api, "/x"), 401, nil},
+		{"an API with a bad cookie", at(api, "/x", cookie("x")), 401, nil},
+		{"a bad cookie and a good token", at(api, "/x", cookie("x"), bearer(nil)), 200, nil},
+		{"a good cookie and a bad token", at(api, "/x", cookie(text(nil)), header{"authorization", "Bearer x"}), 401, nil},
+		{"after a good token, nothing", at(api, "/x"), 401, nil},
+		{"another source", at(api, "/x", bearer(map[string]any{"sub": "foo:x"})), 401, nil},
+		{"a source in capitals", at(api, "/x", bearer(map[string]any{"sub": "AAD:42"})), 401, nil},
+		{"no id", at(api, "/x", bearer(map[string]any{"sub": "aad:"})), 401, nil},
+		{"no source", at(api, "/x", bearer(map[string]any{"sub": "42"})), 401, nil},
+		{"a source in front of the source", at(api, "/x", bearer(map[string]any{"sub": "x aad:42"})), 401, nil},
+		{"an id with a colon", at(api, "/x", bearer(map[string]any{"sub": "aad:4:2"})), 200, []string{"x-auth-source=aad", "x-auth-id=4:2"}},
+		{"no subject", at(api, "/x", bearer(map[string]any{"sub": nil})), 401, nil},
+		{"the issuer that signs is not the one that is named", at(api, "/x", bearer(map[string]any{"iss": issuer.URL()})), 401, nil},
+		{"another audience", at(api, "/x", bearer(map[string]any{"aud": "odj2"})), 401, nil},
+		{"the product in a list", at(api, "/core/x", bearer(machine([]string{"a", product}))), 200, []string{"x-auth-source=myapi", "x-auth-products=a," + product}},
+		{"the product in a string of a list", at(api, "/core/x", bearer(machine(`["a","`+product+`"]`))), 200, []string{"x-auth-products=a," + product}},
+		{"the product by itself", at(api, "/core/x", bearer(machine(product))), 200, nil},
+		{"a prefix of the product", at(api, "/core/x", bearer(machine([]string{product[:len(product)-1]}))), 403, nil},
+		{"a product that begins like it", at(api, "/core/x", bearer(machine([]string{product + "2"}))), 403, nil},
+		{"no product", at(api, "/core/x", bearer(machine([]string{}))), 403, nil},
+		{"a user without products", at(api, "/core/x", bearer(nil)), 403, nil},
+		{"a user with the scope", at(api, "/users/x", bearer(nil)), 200, nil},
+		{"a user without the scope", at(api, "/users/x", bearer(map[string]any{"scope": "profile emails"})), 403, nil},
+		{"a machine with the scope", at(api, "/users/x", bearer(map[string]any{"sub": "myapi:7", "scope": "email"})), 403, nil},
+	})
+	a, err := s.trySend(encode(t, at(ui, "/app?a=b").mapForm()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := a.replies["location"], "https://ui.example/authenticate?redirect_uri=%2Fapp%3Fa%3Db"; got != want {
+		t.Errorf("Location: %s, want %s", got, want)
+	}
+}
+
+func TestConduktorFromOutside(t *testing.T) {
+	const key, secret, console = "conduktor-key-0123456789abcdef", "console-secret-0123456789abcdef0123456789", "https://console.example"
+	issuer := startIssuer(t)
+	s := startSystem(t, "conduktor", "CDK_SSO_JWTAUTH_ISSUER="+issuer.URL(), "CDK_SSO_JWTAUTH_USERNAMECLAIM=email", "CDK_SSO_JWTAUTH_GROUPSCLAIM=groups", "CDK_SSO_JWTAUTH_APIKEYCLAIM=apikey",
+		"CONSOLE_ISSUER="+console, "CONSOLE_JWT_SECRET="+secret, "CONSOLE_API_KEY="+key)
+	bearer := func(claims map[string]any) header {
+		return header{"authorization", "Bearer " + issuer.Token(claims)}
+	}
+	own := func(expires int64) header {
+		claims := fmt.Sprintf(`{"iss":%q,"sub":"c","email":"c@example.org","exp":%d}`, console, expires)
+		return header{"authorization", "Bearer " + hmacSigned([]byte(secret), sha256.New, `{"alg":"HS256"}`, claims)}
+	}
+	const email = "e@example.org"
+	good := bearer(map[string]any{"email": email})
+	groups := func(groups any) request {
+		return get("/api/x", bearer(map[string]any{"email": email, "groups": groups}))
+	}
+	s.run(t, []systemRow{
+		{"an email", get("/api/x", good), 200, []string{"x-user-email=" + email, "authorization=" + good.value, "x-api-key-id", "x-groups"}},
+		{"a key and an email", get("/api/x", bearer(map[string]any{"apikey": key, "email": email})), 200, []string{"x-api-key-id=k-valid", "x-user-email", "x-groups"}},
+		{"a key", get("/api/x", bearer(map[string]any{"apikey": key})), 200, []string{"x-api-key-id=k-valid"}},
+		{"a bad key and an email", get("/api/x", bearer(map[string]any{"apikey": "bogus", "email": email})), 200, []string{"x-user-email=" + email, "x-api-key-id"}},
+		{"a bad key", get("/api/x", bearer(map[string]any{"apikey": "bogus"})), 401, nil},
+		{"neither", get("/api/x", bearer(nil)), 401, nil},
+		{"an empty key", get("/api/x", bearer(map[string]any{"apikey": ""})), 401, nil},
+		{"a number for a key", get("/api/x", bearer(map[string]any{"apikey": 7, "email": email})), 200, []string{"x-user-email=" + email}},
+		{"a list of keys", get("/api/x", bearer(map[string]any{"apikey": []string{key}, "email": email})), 200, []string{"x-api-key-id"}},
+		{"an empty email", get("/api/x", bearer(map[string]any{"email": ""})), 401, nil},
+		{"a list of emails", get("/api/x", bearer(map[string]any{"email": []string{email}})), 401, nil},
+		{"any audience", get("/api/x", bearer(map[string]any{"email": email, "aud": nil})), 200, nil},
+		{"groups", groups([]string{"project-a", "zzz"}), 200, []string{"x-groups=team-a"}},
+		{"a group", groups("project-b"), 200, []string{"x-groups=team-b"}},
+		{"a group called like ours", groups([]string{"team-a"}), 200, []string{"x-groups"}},
+		{"the key by itself", get("/api/x", header{"x-api-key", key}), 401, nil},
+		{"the key beside a token", get("/api/x", header{"x-api-key", key}, good), 200, []string{"x-user-email=" + email, "x-api-key-id"}},
+		{"another issuer, the same keys", get("/api/x", bearer(map[string]any{"email": email, "iss": issuer.URL() + "/"})), 401, nil},
+		{"a token of Console's", get("/api/x", own(time.Now().Unix()+300)), 200, []string{"x-user-email=c@example.org"}},
+		{"an expired token of Console's", get("/api/x", own(time.Now().Unix()-300)), 401, nil},
+		{"the login", get("/api/login", header{"x-user-email", "forged"}).by("POST"), 200, []string{"x-user-email"}},
+		{"the login by GET", get("/api/login"), 401, nil},
+		{"what is called public", get("/api/public/x"), 401, nil},
+		{"two tokens", get("/api/x", good, good), 400, nil},
+		{"a token and a password", get("/api/x", good, basic("id", "secret")), 400, nil},
+		{"a password that is no base64", get("/api/x", header{"authorization", "Basic !"}), 401, nil},
+		{"forged groups", get("/api/x", good, header{"x-groups", "team-a"}, header{"x_api_key_id", "k-valid"}), 200, []string{"x-groups", "x-api-key-id"}},
+	})
+}
+
+// TestSemantics36AdminIsElsewhere: what Envoy can reach decides and nothing else.
+func TestSemantics36AdminIsElsewhere(t *testing.T) {
+	issuer := startIssuer(t)
+	s := startSystem(t, "horao", "PEER_SECRET=x", "OAUTH_SERVER_METADATA_URL="+issuer.DiscoveryURL(), "OAUTH_CLIENT_ID=orders", "OAUTH_ROLE_URI=role")
+	for service := range services(t, s) {
+		switch service {
+		case "envoy.service.auth.v3.Authorization", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection":
+		default:
+			t.Errorf("the listener of Check serves %s as well", service)
+		}
+	}
+}
