@@ -93,6 +93,7 @@ file: who is calling (tokens, API keys, cookies, certificates) and who may call 
 		p.routesCommand(),
 		p.testCommand(),
 		p.diffCommand(),
+		p.replayCommand(),
 		p.healthcheckCommand(),
 		p.doctorCommand(),
 		p.hashCommand(),

@@ -27,7 +27,12 @@ func (p *pseudonyms) of(value string) string {
 	if p == nil || value == "" {
 		return value
 	}
-	mac := hmac.New(sha256.New, p.key)
+	return Pseudonym(p.key, value)
+}
+
+// Pseudonym is what stands for a personal value in a log that was written with key.
+func Pseudonym(key []byte, value string) string {
+	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(value)) // never fails (hash.Hash)
 	return "p:" + hex.EncodeToString(mac.Sum(nil)[:pseudonymBytes])
 }

@@ -1,0 +1,30 @@
+package replay
+
+import (
+	"bytes"
+	"testing"
+)
+
+// FuzzRun: whatever is in a log, each of its lines is counted once and nothing else happens.
+func FuzzRun(f *testing.F) {
+	loaded := load(f, after)
+	f.Add(recorded(f, load(f, before), environment["PSEUDONYM_KEY"], 1, requests...))
+	f.Add([]byte(`{"outcome":"allowed","request":{"path":"*","context":{"gatehouse.route":"x"}},"principal":{"wildcard":true,"attributes":{"a":{}}},"pseudonymous":true}` + "\n\n{}"))
+	f.Fuzz(func(t *testing.T, log []byte) {
+		result, err := Run(t.Context(), bytes.NewReader(log), loaded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bytes.Count(log, []byte("\n"))
+		if len(log) > 0 && log[len(log)-1] != '\n' {
+			lines++
+		}
+		flipped := 0
+		for _, flip := range result.Flips {
+			flipped += flip.Count
+		}
+		if result.Records+result.Skipped != lines || flipped+result.Open > result.Records {
+			t.Errorf("%d lines came out as %+v", lines, result)
+		}
+	})
+}
