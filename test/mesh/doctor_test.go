@@ -171,7 +171,7 @@ var perRouteOff = object{"@type": "type.googleapis.com/envoy.extensions.filters.
 
 // TestDoctorReadsIstio plants faults in what Istio generated, as a running Envoy dumps it.
 func TestDoctorReadsIstio(t *testing.T) {
-	running := dump(t, start(t).envoy)
+	running := dump(t, start(t, setup{}).envoy)
 	type changes = []func(object)
 	for _, row := range []struct {
 		name    string

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -37,9 +38,42 @@ type world struct {
 	envoy     *harness.Envoy
 }
 
-// start runs the generated listeners, each with the changes, and the shipped configuration
-// of gatehouse behind them.
-func start(t *testing.T, changes ...func(listener object)) *world {
+// setup is what a test wants to have otherwise.
+type setup struct {
+	listeners func(listener object)                 // changes each generated listener
+	cluster   func(cluster object)                  // changes the cluster by which gatehouse is asked
+	config    func(ca *authority) (old, new string) // replaces a line of gatehouse's configuration
+}
+
+// start runs the generated listeners, and the shipped configuration of gatehouse behind them.
+func start(t *testing.T, s setup) *world {
+	t.Helper()
+	w := newWorld(t, istioFolder, s.config)
+	listeners := []any{
+		adaptListener(generated(t, "sidecar-inbound-listener.json"), sidecar),
+		adaptListener(generated(t, "sidecar-tcp-listener.json"), sidecarTCP),
+		adaptListener(generated(t, "gateway-listener.json"), gateway),
+	}
+	if s.listeners != nil {
+		for _, listener := range listeners {
+			s.listeners(listener.(object))
+		}
+	}
+	asked := adaptCluster(t, generated(t, "ext-authz-cluster.json"), w.gatehouse.GRPC)
+	if s.cluster != nil {
+		s.cluster(asked)
+	}
+	w.startEnvoy(t, listeners, []any{
+		asked,
+		plainCluster(t, "inbound|19443||", w.upstream.Address()),
+		plainCluster(t, "inbound|19444||", w.upstream.Address()),
+		plainCluster(t, "outbound", w.upstream.Address()),
+	})
+	return w
+}
+
+// newWorld runs all but Envoy, gatehouse with the configuration in a folder.
+func newWorld(t *testing.T, folder string, config func(ca *authority) (old, new string)) *world {
 	t.Helper()
 	w := &world{ca: newAuthority(t)}
 	var err error
@@ -51,24 +85,27 @@ func start(t *testing.T, changes ...func(listener object)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.upstream.Close() })
-	w.gatehouse = startGatehouse(t, w.issuer.URL())
-
-	listeners := []any{
-		adaptListener(generated(t, "sidecar-inbound-listener.json"), sidecar),
-		adaptListener(generated(t, "sidecar-tcp-listener.json"), sidecarTCP),
-		adaptListener(generated(t, "gateway-listener.json"), gateway),
+	text, err := os.ReadFile(filepath.Join(folder, "gatehouse.yaml"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, change := range changes {
-		for _, listener := range listeners {
-			change(listener.(object))
+	shipped := string(text)
+	if config != nil {
+		old, replacement := config(w.ca)
+		if strings.Count(shipped, old) != 1 {
+			t.Fatalf("gatehouse.yaml of %s holds %q %d times", folder, old, strings.Count(shipped, old))
 		}
+		shipped = strings.Replace(shipped, old, replacement, 1)
 	}
-	clusters := []any{
-		adaptCluster(t, generated(t, "ext-authz-cluster.json"), w.gatehouse.GRPC),
-		plainCluster(t, "inbound|19443||", w.upstream.Address()),
-		plainCluster(t, "inbound|19444||", w.upstream.Address()),
-		plainCluster(t, "outbound", w.upstream.Address()),
-	}
+	w.gatehouse = harness.StartGatehouse(t, shipped,
+		harness.Env("GRPC_ADDRESS=127.0.0.1:0"), harness.Env("OPS_ADDRESS=127.0.0.1:0"), harness.Env("ISSUER="+w.issuer.URL()))
+	w.gatehouse.WaitFor(t, "readiness", answerTimeout, func(output string) bool { return strings.Contains(output, `"msg":"serving"`) })
+	return w
+}
+
+// startEnvoy runs an Envoy that has the secrets of a workload.
+func (w *world) startEnvoy(t *testing.T, listeners, clusters []any) {
+	t.Helper()
 	bootstrap, err := json.Marshal(object{
 		"admin": object{"address": socketAddress("127.0.0.1", 0)},
 		"static_resources": object{
@@ -80,20 +117,6 @@ func start(t *testing.T, changes ...func(listener object)) *world {
 		t.Fatal(err)
 	}
 	w.envoy = harness.StartEnvoyConfig(t, bootstrap)
-	return w
-}
-
-// startGatehouse runs gatehouse with the configuration that users copy.
-func startGatehouse(t *testing.T, issuer string) *harness.Gatehouse {
-	t.Helper()
-	config, err := os.ReadFile("../../envoy/istio/gatehouse.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := harness.StartGatehouse(t, string(config),
-		harness.Env("GRPC_ADDRESS=127.0.0.1:0"), harness.Env("OPS_ADDRESS=127.0.0.1:0"), harness.Env("ISSUER="+issuer))
-	g.WaitServing(t)
-	return g
 }
 
 // answer is what a client got.
@@ -110,7 +133,7 @@ func (w *world) ask(t *testing.T, listener, caller, method, target string, heade
 	transport := &http.Transport{DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 	scheme := "http"
-	if listener != gateway {
+	if listener == sidecar || listener == sidecarTCP {
 		scheme = "https"
 		transport.TLSClientConfig = w.clientTLS(t, caller)
 	}
@@ -240,7 +263,7 @@ func gatewayRows(w *world) []row {
 
 // TestPoliciesThatNamePaths runs the listeners as they were generated.
 func TestPoliciesThatNamePaths(t *testing.T) {
-	w := start(t)
+	w := start(t, setup{})
 	w.check(t, sidecarRows(w))
 	w.check(t, gatewayRows(w))
 	// Why envoy/istio says rules: [{}].
@@ -253,7 +276,7 @@ func TestPoliciesThatNamePaths(t *testing.T) {
 
 // TestPoliciesForEveryRequest is about the policy in envoy/istio.
 func TestPoliciesForEveryRequest(t *testing.T) {
-	w := start(t, askAboutEverything)
+	w := start(t, setup{listeners: askAboutEverything})
 	w.check(t, sidecarRows(w))
 	w.check(t, gatewayRows(w))
 	w.check(t, []row{
