@@ -118,8 +118,19 @@ func (b *builder) origin(m *configv1.Origin) authn.Origin {
 	for _, name := range slices.Sorted(maps.Keys(m.GetContext())) {
 		origin.Context = append(origin.Context, policy.Pair{Name: name, Value: m.GetContext()[name]})
 	}
-	if len(origin.Sources)+len(origin.Context) == 0 && !b.isTainted(m) {
-		b.errorf(b.pos.of(m), "give sources or context", "a place of only_from has no condition")
+	for i, text := range m.GetPrincipals() {
+		if text == "" {
+			continue // the schema said so
+		}
+		pattern, err := authn.ParsePrincipalPattern(text)
+		if err != nil {
+			b.errorf(b.pos.item(m, "principals", i), "write it as spiffe://cluster.local/ns/{namespace}/sa/gateway", "%s is not a pattern of certificate names: %v", quote(text), err)
+			continue
+		}
+		origin.Principals = append(origin.Principals, pattern)
+	}
+	if len(m.GetSources())+len(m.GetContext())+len(m.GetPrincipals()) == 0 && !b.isTainted(m) {
+		b.errorf(b.pos.of(m), "give sources, context or principals", "a place of only_from has no condition")
 	}
 	return origin
 }

@@ -26,6 +26,7 @@ func TestKinds(t *testing.T) {
 	t.Run("peer signatures", s.testPeerSignatures)
 	t.Run("signatures of others", s.testSignaturesOfOthers)
 	t.Run("certificates", func(t *testing.T) { s.testCertificates(t, mesh) })
+	t.Run("certificates beside users", func(t *testing.T) { s.testBeside(t, mesh) })
 	t.Run("users", s.testUsers)
 	t.Run("what is kept", s.testKept)
 	t.Run("outages", s.testOutages) // last: it breaks the providers
@@ -222,6 +223,42 @@ func (s *stack) testCertificates(t *testing.T, mesh *authority) {
 			}
 		})
 	}
+}
+
+// testBeside: the token of a user counts only beside a certificate of the gateway.
+func (s *stack) testBeside(t *testing.T, mesh *authority) {
+	const gateway = "spiffe://cluster.local/ns/edge/sa/gateway"
+	good := s.provider.Token(t, idp.Claims{"sub": "alice"})
+	header, payload, _ := strings.Cut(good, ".")
+	payload, signature, _ := strings.Cut(payload, ".")
+	for _, tt := range []struct {
+		name, certificate, token string
+		status                   int
+	}{
+		{"of the gateway, with a user", gateway, good, 200},
+		{"of the gateway, without a user", gateway, "", 401},
+		{"of the gateway, with a forged user", gateway, header + "." + payload + "." + strings.Repeat("A", len(signature)), 401},
+		{"of another service, with a user", "spiffe://cluster.local/ns/edge/sa/orders", good, 401},
+		{"of another trust domain, with a user", "spiffe://evil.local/ns/edge/sa/gateway", good, 401},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := http.NewRequest("GET", "https://mesh.example/inside", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.token != "" {
+				r.Header.Set("X-Inside", tt.token)
+			}
+			if got := s.do(t, "certificates", r, mesh.client(tt.certificate)); got != tt.status {
+				t.Errorf("status %d, want %d", got, tt.status)
+			}
+		})
+	}
+	t.Run("none, with a user", func(t *testing.T) {
+		if status, seen := s.send(t, "bodies", "GET /inside", "x-inside: "+good); status != 401 || seen != "" {
+			t.Errorf("status %d, upstream saw %q", status, seen)
+		}
+	})
 }
 
 func basicHeader(user string) string {

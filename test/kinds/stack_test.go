@@ -67,6 +67,13 @@ authenticators:
     prefix: ec_
     cache_for: 1s
     principal: {subject: {claim: uid}, attributes: {email: {claim: email}}}
+- name: inside
+  only_from: [{principals: ["spiffe://cluster.local/ns/{namespace}/sa/gateway"]}]
+  jwt:
+    issuer: "${ISSUER}"
+    audiences: [orders]
+    from: [{header: x-inside}]
+    keys: {refresh: 1s}
 - name: mesh
   mtls:
     principals:
@@ -85,6 +92,9 @@ routes:
 - match: ["/mesh/"]
   accept: [mesh]
   allow: [{roles: {all: [service]}}]
+- match: ["/inside/"]
+  accept: [inside]
+  allow: [{authenticated: true}]
 - match: ["/any/"]
   allow: [{authenticated: true}]
 - match: ["/open/"]

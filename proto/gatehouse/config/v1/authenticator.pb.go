@@ -333,7 +333,10 @@ type Origin struct {
 	// Networks of the connection's peer.
 	Sources []string `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
 	// Envoy's context extensions and their values.
-	Context       map[string]string `protobuf:"bytes,2,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Context map[string]string `protobuf:"bytes,2,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Names in the certificate of the connection's peer (`source.principal`), as in
+	// `mtls.principals.match`: the credential counts only beside such a certificate.
+	Principals    []string `protobuf:"bytes,3,rep,name=principals,proto3" json:"principals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +381,13 @@ func (x *Origin) GetSources() []string {
 func (x *Origin) GetContext() map[string]string {
 	if x != nil {
 		return x.Context
+	}
+	return nil
+}
+
+func (x *Origin) GetPrincipals() []string {
+	if x != nil {
+		return x.Principals
 	}
 	return nil
 }
@@ -1925,10 +1935,13 @@ const file_gatehouse_config_v1_authenticator_proto_rawDesc = "" +
 	"\x04kind\x12\x05\xbaH\x02\b\x01B\n" +
 	"\n" +
 	"\b_enabledB\v\n" +
-	"\t_disabled\"\xb0\x01\n" +
+	"\t_disabled\"\xde\x01\n" +
 	"\x06Origin\x12&\n" +
 	"\asources\x18\x01 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\asources\x12B\n" +
-	"\acontext\x18\x02 \x03(\v2(.gatehouse.config.v1.Origin.ContextEntryR\acontext\x1a:\n" +
+	"\acontext\x18\x02 \x03(\v2(.gatehouse.config.v1.Origin.ContextEntryR\acontext\x12,\n" +
+	"\n" +
+	"principals\x18\x03 \x03(\tB\f\xbaH\t\x92\x01\x06\"\x04r\x02\x10\x01R\n" +
+	"principals\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\a\n" +
