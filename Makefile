@@ -3,6 +3,8 @@
 # of the machine (python3 with pip, node, java, PostgreSQL) are installed as root only.
 
 GO ?= go
+CYCLONEDX = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # The packages that start other programs: slow under the race detector, and nothing of ours
@@ -48,10 +50,31 @@ systems: tools ## the five systems that configurations in test/systems serve, re
 acceptance: tools ## what looks from outside, and the store under twenty kills
 	ACCEPTANCE=1 $(GO) test -json -timeout 30m ./test/... ./extauthz/tokens | $(GO) run ./test/report
 
+.PHONY: soak
+soak: tools ## steady load with rotation, reloads and revocation; DURATION=20m
+	DURATION=$(or $(DURATION),20m) $(GO) test -v -timeout 24h -run '^TestSoak$$' ./test/e2e
+
 .PHONY: bench
 bench: ## CPU per Check beside a server that does nothing
 	$(GO) test -run '^$$' -bench . -benchmem ./policy/... ./extauthz/...
 	$(GO) run ./test/bench
+
+.PHONY: reproducible
+reproducible: ## build twice from different folders; the binaries must be equal
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; mkdir "$$dir/elsewhere"; \
+	git archive HEAD | tar -x -C "$$dir/elsewhere"; \
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o "$$dir/here" ./cmd/gatehouse; \
+	(cd "$$dir/elsewhere" && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o "$$dir/there" ./cmd/gatehouse); \
+	sha256sum "$$dir/here" "$$dir/there"; cmp "$$dir/here" "$$dir/there"
+
+.PHONY: sbom
+sbom: build ## what the binary is made of, in bin/: every module with its version and hash
+	$(GO) version -m bin/gatehouse > bin/gatehouse.modules.txt
+	$(GO) run $(CYCLONEDX) bin -json -output bin/gatehouse.cdx.json bin/gatehouse
+
+.PHONY: vuln
+vuln: ## known vulnerabilities; needs https://vuln.go.dev, so it is no part of test
+	$(GO) run $(GOVULNCHECK) ./...
 
 .PHONY: generate
 generate: ## Go code and the configuration reference from the protobuf schema
