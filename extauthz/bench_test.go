@@ -66,7 +66,7 @@ func BenchmarkCheck(b *testing.B) {
 				message := c.message(b, w)
 				b.ReportAllocs()
 				for b.Loop() {
-					server.handled(message)
+					_ = server.handled(message)
 				}
 			})
 		}
@@ -78,7 +78,7 @@ func BenchmarkCheck(b *testing.B) {
 			message := benchCases[0].message(b, w)
 			b.ReportAllocs()
 			for b.Loop() {
-				server.handled(message)
+				_ = server.handled(message)
 			}
 		})
 	}

@@ -130,13 +130,3 @@ func lowerName(name string) string {
 	}
 	return name
 }
-
-// header gives the first header called name.
-func (c *Call) header(name string) string {
-	for i := range c.Headers {
-		if c.Headers[i].Name == name {
-			return c.Headers[i].Value
-		}
-	}
-	return ""
-}

@@ -33,8 +33,6 @@ type world struct {
 	config *Config
 	now    time.Time
 	gate   *Gate
-
-	records []Record // of decisions; request and call are copies
 }
 
 // must gives v: what the tests build is right.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -27,13 +28,12 @@ type builder struct {
 
 	errors, warnings []Problem
 
-	files  *files
-	exprs  *expressions
-	facts  *facts
-	reuse  *Loaded // the configuration before, whose unchanged authenticators go on; or nil
-	parts  []*part // the authenticators, in file order
-	limits extauthz.Limits
-	token  int // limits.token_bytes; 0: default
+	files *files
+	exprs *expressions
+	facts *facts
+	reuse *Loaded // the configuration before, whose unchanged authenticators go on; or nil
+	parts []*part // the authenticators, in file order
+	token int     // limits.token_bytes; 0: default
 
 	shared   shared
 	store    *openStore // nil without
@@ -100,7 +100,7 @@ func (b *builder) syntax(m proto.Message, name string, key any, err error) {
 		node = b.pos.itemNode(m, name, key)
 	}
 	offset, message, remedy := 0, err.Error(), ""
-	if bad, ok := err.(*policy.SyntaxError); ok {
+	if bad := (*policy.SyntaxError)(nil); errors.As(err, &bad) {
 		offset, message, remedy = bad.Offset, bad.Message, bad.Remedy
 		if remedy == "allowed are " { // nothing is
 			remedy = "write the value itself"

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,7 +83,7 @@ func readLimited(path string, limit int64) ([]byte, error) {
 
 // reason is the cause without the path, which the sentence around it has.
 func reason(err error) error {
-	if path, ok := err.(*os.PathError); ok {
+	if path := (*os.PathError)(nil); errors.As(err, &path) {
 		return path.Err
 	}
 	return err

@@ -43,7 +43,7 @@ func NewWatcher(ctx context.Context, files []string) (*Watcher, error) {
 	}
 	w.Watch(files)
 	if len(w.folders) == 0 {
-		notify.Close()
+		_ = notify.Close()
 		return nil, fmt.Errorf("watching the configuration: no folder of %v can be watched", files)
 	}
 	go w.loop(ctx)

@@ -2,6 +2,7 @@ package mint
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -134,7 +135,7 @@ func TestExpiryNeverPassesTheCredentials(t *testing.T) {
 			p.Expires = row.expires
 			token, err := m.Mint(&p, &policy.Request{}, "", row.ttl, now)
 			if row.want == 0 {
-				if err != ErrExpired {
+				if !errors.Is(err, ErrExpired) {
 					t.Fatalf("Mint = %v, want ErrExpired", err)
 				}
 				return

@@ -74,8 +74,12 @@ func (c client) run(ctx context.Context, messages [][]byte, start, calls, concur
 					cancel(err)
 					return
 				}
-				if got, err := statusCode(answer); err != nil || got != want {
-					cancel(fmt.Errorf("the answer has status code %d (%v), want %d: %q", got, err, want, answer))
+				got, err := statusCode(answer)
+				if err == nil && got != want {
+					err = fmt.Errorf("the answer has status code %d, want %d: %q", got, want, answer)
+				}
+				if err != nil {
+					cancel(err)
 					return
 				}
 			}

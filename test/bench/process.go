@@ -38,8 +38,8 @@ func (p *process) output() string {
 }
 
 func (p *process) stop() {
-	p.cmd.Process.Kill()
-	p.cmd.Wait()
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait() // it was killed
 	p.log.Close()
 }
 

@@ -52,10 +52,8 @@ func adaptListener(listener object, name string) object {
 		if match, ok := o["filter_chain_match"].(object); ok {
 			delete(match, "destination_port") // the port is the kernel's choice
 		}
-		if _, ok := o["filter_disabled"]; ok {
-			delete(o, "filter_disabled") // names the port as well
-		}
-		delete(o, "sds_config") // secrets come from the bootstrap, under the same names
+		delete(o, "filter_disabled") // names the port as well
+		delete(o, "sds_config")      // secrets come from the bootstrap, under the same names
 		if _, ok := o["rds"]; ok {
 			delete(o, "rds")
 			o["route_config"] = object{"name": "http", "virtual_hosts": []any{object{
