@@ -50,9 +50,9 @@ func TestDecisionSuites(t *testing.T) {
 	}
 }
 
-// TestDemoIsProven: the demo's tests pass, reach everything and notice every mistake.
-func TestDemoIsProven(t *testing.T) {
-	got := runLine(t, "", "test", "--min-coverage", "100", "--mutate", "internal/demo/tests.yaml")
+// TestShippedSuites: the tests that ship pass, reach everything and notice every mistake.
+func TestShippedSuites(t *testing.T) {
+	got := runLine(t, "", "test", "--min-coverage", "100", "--mutate", "internal/demo/tests.yaml", "../../test/systems/horao/tests.yaml")
 	if got.code != exitOK || got.err != "" {
 		t.Errorf("exit %d, stdout:\n%s\nstderr:\n%s", got.code, got.out, got.err)
 	}
