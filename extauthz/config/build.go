@@ -41,13 +41,13 @@ type builder struct {
 	tenancy  *policy.Tenancy
 	forwards forwards
 	memory   map[string]mint.Key // signing keys in memory, by algorithm
-	gate     extauthz.Config
+	gate     *extauthz.Config    // of its own: it outlives the builder
 	log      *DecisionLog
 }
 
 func newBuilder(doc *document, path string, env func(string) (string, bool), reuse *Loaded) *builder {
 	dir := filepath.Dir(path)
-	b := &builder{document: doc, dir: dir, env: env, files: newFiles(dir), reuse: reuse}
+	b := &builder{document: doc, dir: dir, env: env, files: newFiles(dir), reuse: reuse, gate: &extauthz.Config{}}
 	if reuse != nil {
 		b.memory, b.shared = maps.Clone(reuse.memory), reuse.shared
 	} else {

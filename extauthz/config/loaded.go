@@ -183,12 +183,12 @@ func (b *builder) finish(path string, data []byte) (*Loaded, error) {
 	hash := b.hash()
 	b.gate.Hash = hash
 	b.gate.Tenancy = b.tenancy
-	snapshot, err := extauthz.NewSnapshot(&b.gate)
+	snapshot, err := extauthz.NewSnapshot(b.gate)
 	if err != nil {
 		return nil, err
 	}
 	loaded := &Loaded{
-		Config: b.config, Gate: &b.gate, Hash: hash, DecisionLog: b.log, Snapshot: snapshot, shared: b.shared,
+		Config: b.config, Gate: b.gate, Hash: hash, DecisionLog: b.log, Snapshot: snapshot, shared: b.shared,
 		Files: append([]string{path}, b.files.sorted()...), memory: b.memory,
 		contents: map[string][sha256.Size]byte{},
 	}
