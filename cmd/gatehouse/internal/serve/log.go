@@ -3,7 +3,7 @@ package serve
 import (
 	"fmt"
 	"io"
-	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,9 +18,6 @@ const (
 	// Without a buffer each Check would cost a system call.
 	logBuffer  = 64 << 10
 	flushEvery = 50 * time.Millisecond
-
-	// maxLogged is how much of a text that a client chose is logged, in bytes.
-	maxLogged = 512
 )
 
 // LogFormats are the names of log formats, the default first.
@@ -32,14 +29,13 @@ type Log struct {
 	*zap.Logger
 	decisions *zap.Logger
 	buffer    *zapcore.BufferedWriteSyncer
+	json      bool      // decisions are written by appendDecision, not by zap
+	lines     sync.Pool // of *[]byte
 }
 
 // NewLog logs to w what is at least of level.
 func NewLog(w io.Writer, format string, level zapcore.Level) (*Log, error) {
-	config := zap.NewProductionEncoderConfig()
-	config.TimeKey = "time"
-	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	config.EncodeDuration = zapcore.StringDurationEncoder
+	config := encoderConfig()
 	var encoder zapcore.Encoder
 	switch format {
 	case "json":
@@ -52,11 +48,22 @@ func NewLog(w io.Writer, format string, level zapcore.Level) (*Log, error) {
 	}
 	out := zapcore.Lock(zapcore.AddSync(w))
 	buffer := &zapcore.BufferedWriteSyncer{WS: out, Size: logBuffer, FlushInterval: flushEvery}
-	return &Log{
+	l := &Log{
 		Logger:    zap.New(zapcore.NewCore(encoder, out, level)),
 		decisions: zap.New(zapcore.NewCore(encoder, buffer, level)),
 		buffer:    buffer,
-	}, nil
+		json:      format == "json",
+	}
+	l.lines.New = func() any { return new([]byte) }
+	return l, nil
+}
+
+func encoderConfig() zapcore.EncoderConfig {
+	config := zap.NewProductionEncoderConfig()
+	config.TimeKey = "time"
+	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	config.EncodeDuration = zapcore.StringDurationEncoder
+	return config
 }
 
 // Close writes what is buffered.
@@ -71,81 +78,17 @@ func (l *Log) Decision(r *extauthz.Record) {
 	case r.Decision.Outcome == policy.Unavailable:
 		level = zapcore.WarnLevel
 	}
-	if entry := l.decisions.Check(level, "decision"); entry != nil {
-		entry.Write(zap.Inline((*decisionLine)(r)))
-	}
-}
-
-// decisionLine writes a record's fields. It never holds a credential: neither headers nor
-// the query are in it.
-type decisionLine extauthz.Record
-
-// MarshalLogObject implements [zapcore.ObjectMarshaler].
-func (r *decisionLine) MarshalLogObject(e zapcore.ObjectEncoder) error {
-	d := &r.Decision
-	e.AddString("decision_id", r.ID)
-	e.AddString("outcome", d.Outcome.String())
-	e.AddString("reason", d.Reason.String())
-	if d.Route != nil {
-		e.AddString("route", d.Route.Name)
-	}
-	if d.At.Line != 0 {
-		e.AddString("position", d.At.String())
-	}
-	if q := r.Request; q != nil {
-		method, host, path := q.Method, q.Host, q.Path
-		if path == "" && r.Call != nil { // malformed: as it came
-			method, host = r.Call.Method, r.Call.Host
-			path, _, _ = strings.Cut(r.Call.Target, "?")
+	if !l.json {
+		if entry := l.decisions.Check(level, "decision"); entry != nil {
+			entry.Write(zap.Inline((*decisionLine)(r)))
 		}
-		addText(e, "method", method)
-		addText(e, "host", host)
-		addText(e, "path", path)
-		if q.Source.IsValid() {
-			e.AddString("source", q.Source.String())
-		}
-	}
-	addText(e, "authenticator", r.Authenticator)
-	if p := d.Principal; p != nil {
-		addText(e, "subject", p.Subject)
-		addText(e, "username", p.Username)
-		addText(e, "tenant", p.Tenant)
-	}
-	e.AddInt("status", r.Status)
-	e.AddFloat64("latency_ms", float64(r.Latency.Microseconds())/1000)
-	if r.Door != extauthz.GRPC {
-		e.AddString("door", r.Door.String())
-	}
-	if r.Redirect {
-		e.AddBool("redirect", true)
-	}
-	if r.Ignored != policy.ReasonNone {
-		e.AddString("ignored", r.Ignored.String())
-	}
-	if s := r.Shadow; s != nil {
-		e.AddString("shadow_outcome", s.Outcome.String())
-		e.AddString("shadow_reason", s.Reason.String())
-		if s.Route != nil {
-			e.AddString("shadow_route", s.Route.Name)
-		}
-	}
-	if r.Detail != nil {
-		addText(e, "detail", r.Detail.Error())
-	}
-	if r.Panic != nil {
-		e.AddString("panic", fmt.Sprint(r.Panic))
-		e.AddString("stack", string(r.Stack))
-	}
-	return nil
-}
-
-// addText adds a text unless it is empty, and not more of it than maxLogged.
-func addText(e zapcore.ObjectEncoder, key, text string) {
-	if text == "" {
 		return
 	}
-	if len(text) > maxLogged {
-		text = text[:maxLogged] + "…"
+	if !l.decisions.Core().Enabled(level) {
+		return
 	}
-	e.AddString(key, text)
+	line := l.lines.Get().(*[]byte)
+	*line = appendDecision((*line)[:0], level, time.Now(), r)
+	_, _ = l.buffer.Write(*line) // a log that cannot be written has nowhere to say so
+	l.lines.Put(line)
 }

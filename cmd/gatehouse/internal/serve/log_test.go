@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz"
@@ -85,6 +86,49 @@ func TestDecisionLineOfFaults(t *testing.T) {
 	}
 	if got["path"] != r.Request.Path {
 		t.Errorf("path = %q, want %q", got["path"], r.Request.Path)
+	}
+}
+
+// TestDecisionLineIsWhatZapWrites holds the line that is written by hand against zap's own.
+func TestDecisionLineIsWhatZapWrites(t *testing.T) {
+	odd := "a\"\\\x00\x1f\x7f\b\n\r\t\u2028<é🚪"
+	for _, row := range []struct {
+		name   string
+		change func(*extauthz.Record)
+	}{
+		{"allowed", func(*extauthz.Record) {}},
+		{"the zero record", func(r *extauthz.Record) { *r = extauthz.Record{} }},
+		{"text of every kind", func(r *extauthz.Record) {
+			r.ID, r.Authenticator, r.Request.Method, r.Request.Host, r.Request.Path = odd, odd, odd, odd, odd
+			r.Decision.Principal = &policy.Principal{Subject: odd, Username: odd, Tenant: strings.Repeat("x", 2*maxLogged)}
+			r.Detail = errors.New(odd)
+		}},
+		{"malformed", func(r *extauthz.Record) {
+			r.Request, r.Call = &policy.Request{Method: "GET"}, &extauthz.Call{Method: "PUT", Host: "h", Target: "/a//b?c"}
+		}},
+		{"everything else", func(r *extauthz.Record) {
+			r.Door, r.Redirect, r.Ignored = extauthz.Forwarded, true, policy.ReasonExpired
+			r.Shadow = &policy.Decision{Route: r.Decision.Route}
+			r.Panic, r.Stack = 7, []byte("goroutine 1\n")
+		}},
+		{"no time at all", func(r *extauthz.Record) { r.Latency = 0 }},
+		{"a microsecond", func(r *extauthz.Record) { r.Latency = time.Microsecond }},
+		{"a second and a bit", func(r *extauthz.Record) { r.Latency = 1_002_300 * time.Microsecond }},
+	} {
+		r := decided(policy.ReasonMet)
+		row.change(r)
+		now := time.Date(2027, 1, 2, 3, 4, 5, 678_900_000, time.FixedZone("east", 3600))
+		encoder := zapcore.NewJSONEncoder(encoderConfig())
+		want, err := encoder.EncodeEntry(zapcore.Entry{Level: zapcore.WarnLevel, Time: now, Message: "decision"}, []zap.Field{zap.Inline((*decisionLine)(r))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := string(appendDecision(nil, zapcore.WarnLevel, now, r))
+		// zap has no short escape for it.
+		got = strings.ReplaceAll(got, `\b`, `\u0008`)
+		if got != want.String() {
+			t.Errorf("%s:\n got %s\nwant %s", row.name, got, want)
+		}
 	}
 }
 
