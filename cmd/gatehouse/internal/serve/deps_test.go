@@ -10,10 +10,9 @@ import (
 func TestDeps(t *testing.T) {
 	forbidden := map[string]string{
 
-		"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/demo":  "the demo starts the service, not the other way round",
-		"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/story": "stories are told offline",
-		"github.com/gatehouse-authz/gatehouse/test":                         "the product runs without its tests",
-		"github.com/gatehouse-authz/gatehouse/extauthz/mint":                "the snapshot holds the minter",
+		"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/demo": "the demo starts the service, not the other way round",
+		"github.com/gatehouse-authz/gatehouse/test":                        "the product runs without its tests",
+		"github.com/gatehouse-authz/gatehouse/extauthz/mint":               "the snapshot holds the minter",
 		"github.com/spf13":      "flags are the command's; the service takes Options",
 		"github.com/golang-jwt": "tokens are authn's and mint's business",
 		"cel.dev":               "expressions are compiled with the configuration",
