@@ -28,6 +28,7 @@ var programs = []program{
 	{"java", "", "default-jre-headless", "java 17 or later runs Keycloak"},
 	{"mvn", "", "maven", "Maven fetches Keycloak"},
 	{"nginx", "/usr/sbin/nginx", "nginx-light", "the HTTP door is tested behind nginx"},
+	{"caddy", "", "caddy", "the HTTP door is tested behind Caddy"},
 	{"promtool", "", "prometheus", "the alerts are tested by it"},
 	{"initdb", "/usr/lib/postgresql/*/bin/initdb", "postgresql", "the token store is tested on PostgreSQL"},
 }
