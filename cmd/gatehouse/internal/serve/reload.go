@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
@@ -65,6 +66,9 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 	s.metrics.Use(loaded.Snapshot, s.options.ShadowAll, now)
 	s.gate.Swap(loaded.Snapshot)
 	s.loaded.Store(loaded)
+	// Reading a file takes several times the memory of what is made of it, and with
+	// gcPercent the collector would let that stand. Beside the Checks, which go on.
+	go debug.FreeOSMemory()
 	if err := s.closeRecords(s.records.Swap(records)); err != nil {
 		s.log.Error("decision log", zap.Error(err))
 	}
