@@ -81,6 +81,10 @@ routes:
   forward:
     headers: {x-tenant: "{tenant}"}
     identity_token: {issuer: "https://gatehouse.example.com", audience: billing}
+- match: ["POST /cors/"]
+  name: cors
+  preflight: allow
+  allow: [{authenticated: true}]
 - name: by-name
   allow: [{authenticated: true}]
 
@@ -176,6 +180,12 @@ func TestFeatures(t *testing.T) {
 			{name: "so does one that says it is", request: "GET /ui/page", headers: []string{"host: ui.example.com", "accept: text/html", "sec-fetch-mode: cors"}, status: 401, answer: []string{"location:"}},
 			{name: "a host that is not listed never reaches a Location", request: "GET /me", headers: []string{"host: evil.example", "accept: text/html", "x-forwarded-host: ui.example.com"}, status: 401, answer: []string{"location:"}},
 			{name: "the page itself is public", request: "GET /authenticate", headers: []string{"host: ui.example.com", "accept: text/html"}, status: 200},
+
+			// CORS
+			{name: "a preflight passes, without identity and credential", request: "OPTIONS /cors", headers: []string{"origin: https://ui.example.com", "access-control-request-method: POST", "authorization: Bearer $alice", "x-caller: root"}, status: 200},
+			{name: "one for a method that the route lacks does not", request: "OPTIONS /cors", headers: []string{"origin: https://ui.example.com", "access-control-request-method: PUT"}, status: 403},
+			{name: "nor does one of a route that does not say so", request: "OPTIONS /me", headers: []string{"origin: https://ui.example.com", "access-control-request-method: GET"}, status: 403},
+			{name: "the request behind it is asked for a credential", request: "POST /cors", headers: []string{"origin: https://ui.example.com", "content-length: 0"}, status: 401},
 
 			// a wildcard that comes from a claim
 			{name: "a claim may not say it", request: "GET /tenants/acme/x", headers: []string{"authorization: Bearer $star"}, status: 401, reason: "claim_type"},
