@@ -65,6 +65,7 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 	now := time.Now()
 	s.metrics.Use(loaded.Snapshot, s.options.ShadowAll, now)
 	s.gate.Swap(loaded.Snapshot)
+	loaded.Config.Routes = nil // as written; the snapshot has what was made of them
 	s.loaded.Store(loaded)
 	// Reading a file takes several times the memory of what is made of it, and with
 	// gcPercent the collector would let that stand. Beside the Checks, which go on.
