@@ -52,7 +52,11 @@ func TestDecisionSuites(t *testing.T) {
 
 // TestShippedSuites: the tests that ship pass, reach everything and notice every mistake.
 func TestShippedSuites(t *testing.T) {
-	got := runLine(t, "", "test", "--min-coverage", "100", "--mutate", "internal/demo/tests.yaml", "../../test/systems/horao/tests.yaml")
+	suites, err := filepath.Glob("../../test/systems/*/*tests.yaml")
+	if err != nil || len(suites) == 0 {
+		t.Fatalf("no suites of systems: %v", err)
+	}
+	got := runLine(t, "", append([]string{"test", "--min-coverage", "100", "--mutate", "internal/demo/tests.yaml"}, suites...)...)
 	if got.code != exitOK || got.err != "" {
 		t.Errorf("exit %d, stdout:\n%s\nstderr:\n%s", got.code, got.out, got.err)
 	}
