@@ -94,6 +94,26 @@ func (k *KeyClaim) Authenticate(ctx context.Context, in *Input) Result {
 	if carried.key.Empty() {
 		return carried.own
 	}
+	return k.choose(ctx, in, carried)
+}
+
+// Identify gives what comes of claims as if a token with them had been verified, as
+// [JWT.Identify] does: a good key among them is who calls. It is for tests of a
+// configuration.
+func (k *KeyClaim) Identify(claims Claims) Result {
+	verified := k.token.Identify(claims)
+	if verified.Identity == nil {
+		return verified
+	}
+	carried := k.carry(claims, verified.Identity)
+	if carried.key.Empty() {
+		return carried.own
+	}
+	return k.choose(context.Background(), &Input{Request: &policy.Request{}, Now: time.Now()}, carried)
+}
+
+// choose decides between a key and the token that carries it.
+func (k *KeyClaim) choose(ctx context.Context, in *Input, carried *carriedKey) Result {
 	token, scheme := in.Value, in.Scheme
 	in.Value, in.Scheme = carried.key.Reveal(), ""
 	result := k.options.Keys.Authenticate(ctx, in)
@@ -120,12 +140,23 @@ func (k *KeyClaim) read(cacheKey CacheKey, in *Input, verified *Identity) (*carr
 	if err != nil {
 		return nil, fmt.Errorf("reading a verified token: %w", err)
 	}
+	carried := k.carry(token.claims, verified)
+	until := in.Now.Add(noExpiry)
+	if !carried.expires.IsZero() {
+		until = carried.expires.Add(k.token.options.Leeway)
+	}
+	k.carried.Put(cacheKey, carried, until, in.Now)
+	return carried, nil
+}
+
+// carry takes the key and the token's own principal from verified claims.
+func (k *KeyClaim) carry(claims Claims, verified *Identity) *carriedKey {
 	envelope := verified.Principal
 	carried := &carriedKey{expires: envelope.Expires}
-	if key, _ := token.claims[k.options.Claim].(string); key != "" {
+	if key, _ := claims[k.options.Claim].(string); key != "" {
 		carried.key = NewSecret(key)
 	}
-	principal, reason, err := k.options.JWT.Map(token.claims)
+	principal, reason, err := k.options.JWT.Map(claims)
 	switch {
 	case err != nil || principal == nil:
 		carried.own = sound(Refuse(reason, err))
@@ -134,12 +165,7 @@ func (k *KeyClaim) read(cacheKey CacheKey, in *Input, verified *Identity) (*carr
 		complete.Issuer, complete.TokenID, complete.Expires = envelope.Issuer, envelope.TokenID, envelope.Expires
 		carried.own = Result{Identity: &Identity{Principal: &complete, Issued: verified.Issued}}
 	}
-	until := in.Now.Add(noExpiry)
-	if !envelope.Expires.IsZero() {
-		until = envelope.Expires.Add(k.token.options.Leeway)
-	}
-	k.carried.Put(cacheKey, carried, until, in.Now)
-	return carried, nil
+	return carried
 }
 
 // combine gives the identity of a key that came in this token.

@@ -73,6 +73,25 @@ func TestSemantics16KeyClaim(t *testing.T) {
 			}
 		})
 	}
+	// What tests of a configuration say of claims is what a token with them comes to.
+	for claims, want := range map[*Claims]string{
+		{"email": "e@x"}:                    "e@x",
+		{"apikey": "valid", "email": "e@x"}: "k-valid",
+		{"apikey": "valid"}:                 "k-valid",
+		{"apikey": "bogus", "email": "e@x"}: "e@x",
+		{"apikey": "bogus"}:                 "claim_missing",
+		{"apikey": 7}:                       "claim_missing",
+		{"apikey": "down", "email": "e@x"}:  "store_unavailable",
+	} {
+		got := falls.Identify(*claims)
+		result := got.Reason.String()
+		if got.Identity != nil {
+			result = got.Identity.Principal.Subject
+		}
+		if result != want {
+			t.Errorf("Identify(%v) = %s (%v), want %s", *claims, result, got.Detail, want)
+		}
+	}
 	t.Run("in a set", func(t *testing.T) {
 		s := testSet(t, Options{},
 			Entry{Name: "corp", Kind: KindJWT, Authenticator: falls, Places: []Place{bearer}},
