@@ -56,7 +56,8 @@ func TestShippedSuites(t *testing.T) {
 	if err != nil || len(suites) == 0 {
 		t.Fatalf("no suites of systems: %v", err)
 	}
-	got := runLine(t, "", append([]string{"test", "--min-coverage", "100", "--mutate", "internal/demo/tests.yaml"}, suites...)...)
+	env := map[string]string{"STORE_PATH": filepath.Join(t.TempDir(), "gatehouse.db")} // of those that have one
+	got := runEnv(t, env, "", append([]string{"test", "--min-coverage", "100", "--mutate", "internal/demo/tests.yaml"}, suites...)...)
 	if got.code != exitOK || got.err != "" {
 		t.Errorf("exit %d, stdout:\n%s\nstderr:\n%s", got.code, got.out, got.err)
 	}
