@@ -149,6 +149,7 @@ func (p *program) runSuite(ctx context.Context, o *testOptions, errs io.Writer, 
 		loaded.Start()
 		waiting, cancel := context.WithTimeout(ctx, keysTimeout)
 		serve.WaitForKeys(waiting, loaded.Gate.Set)
+		serve.WaitForStore(waiting, loaded.Store)
 		cancel()
 	}
 	run, report, err := s.Run(ctx, loaded, time.Now())
