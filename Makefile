@@ -55,9 +55,9 @@ soak: tools ## steady load with rotation, reloads and revocation; DURATION=20m
 	DURATION=$(or $(DURATION),20m) $(GO) test -v -timeout 24h -run '^TestSoak$$' ./test/e2e
 
 .PHONY: bench
-bench: ## CPU per Check beside a server that does nothing
+bench: ## CPU per Check beside a server that does nothing (PROFILE=cpu leaves pprof files in bench/)
 	$(GO) test -run '^$$' -bench . -benchmem ./policy/... ./extauthz/...
-	$(GO) run ./test/bench
+	$(GO) run ./test/bench $(if $(PROFILE),-profile $(PROFILE))
 
 .PHONY: reproducible
 reproducible: ## build twice from different folders; the binaries must be equal

@@ -88,7 +88,7 @@ func TestDoorsAgree(t *testing.T) {
 		{path: "/a;b"},
 		{path: "/tenants/acme/orders/", method: "DELETE"},
 		req{host: "ui.example.com", path: "/app/x?a=b"}.with("accept", html),
-		req{host: "nav.example.com", path: "/app/"},
+		{host: "nav.example.com", path: "/app/"},
 		req{path: "/me/"}.withBearer(token).with("x-select-tenant", "acme"),
 		req{path: "/me/"}.withBearer(token).with("x-select-tenant", "globex"),
 		req{path: "/nowhere"}.with("accept", "text/plain"),
