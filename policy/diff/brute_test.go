@@ -189,9 +189,9 @@ func passes(m policy.Match, p *policy.Principal, r *policy.Request) bool {
 
 func requests() []policy.Request {
 	paths := []string{"/"}
-	for _, a := range []string{"a", "b", "x"} {
+	for _, a := range []string{"a", "b", "x", "_", "a:b"} {
 		paths = append(paths, "/"+a)
-		for _, b := range []string{"a", "b", "x", "y"} {
+		for _, b := range []string{"a", "b", "x", "y", "_", "a:b"} {
 			paths = append(paths, "/"+a+"/"+b, "/"+a+"/"+b+"/x")
 		}
 	}
