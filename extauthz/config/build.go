@@ -37,6 +37,7 @@ type builder struct {
 
 	shared   shared
 	store    *openStore // nil without
+	hashKey  authn.Secret
 	people   *tokens.Directory
 	tenancy  *policy.Tenancy
 	forwards forwards

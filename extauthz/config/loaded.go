@@ -33,6 +33,9 @@ type Loaded struct {
 	// Store is what keeps tokens and people; nil without.
 	Store *tokens.View
 
+	// HashKey is store.hash_key; empty without.
+	HashKey authn.Secret
+
 	contents  map[string][sha256.Size]byte // of Files, as they were read
 	store     *openStore
 	instances []*instance
@@ -198,7 +201,7 @@ func (b *builder) finish(path string, data []byte) (*Loaded, error) {
 	loaded.contents[path] = sha256.Sum256(data)
 	if b.store != nil {
 		b.store.hold()
-		loaded.store, loaded.Store = b.store, b.store.view
+		loaded.store, loaded.Store, loaded.HashKey = b.store, b.store.view, b.hashKey
 	}
 	for _, p := range b.parts {
 		p.instance.holders.Add(1)

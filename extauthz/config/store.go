@@ -108,7 +108,7 @@ func (b *builder) storeOptions(m *configv1.Store) (options tokens.Options, diges
 		sum := sha256.Sum256([]byte(value.Reveal()))
 		h.Write(sum[:])
 		if secret == m.GetHashKey() {
-			options.HashKey = []byte(value.Reveal())
+			b.hashKey, options.HashKey = value, []byte(value.Reveal())
 		}
 	}
 	h.Sum(digest[:0])

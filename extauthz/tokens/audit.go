@@ -2,13 +2,16 @@ package tokens
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
 )
 
-// An AuditEntry is one change, for good: nothing ever updates or deletes it.
+// An AuditEntry is one change, for good: the database refuses to update or delete it,
+// whoever asks. Entries are some 300 bytes each and only people make them, so none is
+// ever pruned.
 type AuditEntry struct {
 	Version int64
 	At      time.Time
@@ -69,4 +72,14 @@ func scanAudit(row scanner) (e AuditEntry, err error) {
 func (s *Store) changedSince(ctx context.Context, version int64) (at int64, err error) {
 	err = s.db.QueryRowContext(ctx, `SELECT COALESCE(MIN(at), 0) FROM gh_audit WHERE version > $1`, version).Scan(&at)
 	return at, err
+}
+
+// makeAuditAppendOnly is migration 2.
+func (s *Store) makeAuditAppendOnly(ctx context.Context, tx *sql.Tx) error {
+	for _, statement := range s.dialect.appendOnly {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("making the audit log append-only: %w", err)
+		}
+	}
+	return nil
 }

@@ -42,3 +42,34 @@ func LimitPages(ctx context.Context, s *Store, n int) error {
 	}
 	return s.db.QueryRowContext(ctx, `PRAGMA max_page_count = `+strconv.Itoa(count+n)).Scan(&limit)
 }
+
+// Exec runs a statement on the database itself, as its owner can.
+func Exec(ctx context.Context, s *Store, statement string) error {
+	_, err := s.db.ExecContext(ctx, statement)
+	return err
+}
+
+// MigrateTo makes a store of the schema that an older program made: up to a version.
+func MigrateTo(ctx context.Context, s *Store, version int64) error {
+	if s.dialect.prepare != nil {
+		if err := s.dialect.prepare(); err != nil {
+			return err
+		}
+	}
+	provider, err := s.provider()
+	if err != nil {
+		return err
+	}
+	_, err = provider.UpTo(ctx, version)
+	return err
+}
+
+// LatestVersion is that of the schema which Migrate makes.
+func LatestVersion(s *Store) (int64, error) {
+	provider, err := s.provider()
+	if err != nil {
+		return 0, err
+	}
+	sources := provider.ListSources()
+	return sources[len(sources)-1].Version, nil
+}

@@ -61,7 +61,7 @@ func TestRestoredBackup(t *testing.T) {
 	if reason := ask(); reason != policy.ReasonNone {
 		t.Fatalf("before: %v", reason)
 	}
-	for _, undo := range []string{`DELETE FROM gh_tokens`, `DELETE FROM gh_audit`, `UPDATE gh_clock SET version = 0`} {
+	for _, undo := range []string{`DELETE FROM gh_tokens`, `UPDATE gh_clock SET version = 0`} {
 		if _, err := store.db.ExecContext(t.Context(), undo); err != nil {
 			t.Fatal(err)
 		}

@@ -63,6 +63,8 @@ func OpenPostgres(connection string, options Options) (*Store, error) {
 			goose:  goose.DialectPostgres,
 			now:    func() string { return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)" },
 			locker: goose.WithSessionLocker(locker),
+
+			appendOnly: postgresAppendOnly,
 		},
 	}
 	s.dialect.notify = func(ctx context.Context) {
@@ -84,6 +86,17 @@ func OpenPostgres(connection string, options Options) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// postgresAppendOnly has a trigger for each row where that is possible: TRUNCATE, which
+// touches no rows, is refused as a statement.
+var postgresAppendOnly = []string{
+	`CREATE FUNCTION gh_audit_append_only() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$`,
+	`CREATE TRIGGER gh_audit_change BEFORE UPDATE OR DELETE ON gh_audit
+		FOR EACH ROW EXECUTE FUNCTION gh_audit_append_only()`,
+	`CREATE TRIGGER gh_audit_truncate BEFORE TRUNCATE ON gh_audit
+		FOR EACH STATEMENT EXECUTE FUNCTION gh_audit_append_only()`,
 }
 
 // listen calls changed at every notification, and once when it has begun to hear

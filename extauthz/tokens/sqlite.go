@@ -49,10 +49,22 @@ func OpenSQLite(path string, options Options) (*Store, error) {
 			goose:   goose.DialectSQLite3,
 			prepare: func() error { return createFile(path) },
 			// SQLite's own clock counts milliseconds.
-			now:   func() string { return strconv.FormatInt(time.Now().UnixMicro(), 10) },
-			write: make(chan struct{}, 1),
+			now:        func() string { return strconv.FormatInt(time.Now().UnixMicro(), 10) },
+			write:      make(chan struct{}, 1),
+			appendOnly: sqliteAppendOnly,
 		},
 	}, nil
+}
+
+// sqliteAppendOnly has a trigger for INSERT OR REPLACE too, which deletes rows without
+// asking those for DELETE.
+var sqliteAppendOnly = []string{
+	`CREATE TRIGGER gh_audit_update BEFORE UPDATE ON gh_audit
+		BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END`,
+	`CREATE TRIGGER gh_audit_delete BEFORE DELETE ON gh_audit
+		BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END`,
+	`CREATE TRIGGER gh_audit_replace BEFORE INSERT ON gh_audit WHEN EXISTS (SELECT 1 FROM gh_audit WHERE version = NEW.version)
+		BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END`,
 }
 
 // createFile makes an empty database that nobody else can read. SQLite would create

@@ -23,8 +23,14 @@ var ErrNotFound = errors.New("no such record")
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrationTable is where goose remembers which migrations were made.
-const migrationTable = "gh_schema"
+const (
+	// migrationTable is where goose remembers which migrations were made.
+	migrationTable = "gh_schema"
+
+	// auditMigration is the number of the one migration that is no file: triggers are
+	// written differently in each database.
+	auditMigration = 2
+)
 
 // A Store is the database. It is safe for concurrent use, by any number of
 // processes at once.
@@ -48,12 +54,17 @@ type dialect struct {
 	write   chan struct{}                             // holds one value: the right to write; nil where writers need not queue
 	notify  func(context.Context)                     // tells other replicas of a change, at best; nil where they poll
 	listen  func(ctx context.Context, changed func()) // waits for them until ctx ends; nil where one polls
+
+	// appendOnly are the statements of migration 2: the database itself refuses to update
+	// or delete what is in gh_audit.
+	appendOnly []string
 }
 
 // Options are what both kinds of store take.
 type Options struct {
 	// HashKey keys the hashes of secrets. Without the key a stolen store cannot be
-	// searched for a known token; a changed key makes every token unknown.
+	// searched for a known token. A store is for one key: with any other, [Store.Migrate]
+	// returns [ErrHashKey].
 	HashKey []byte
 }
 
@@ -68,14 +79,22 @@ func (s *Store) Close() error { return s.db.Close() }
 // it, which is a transaction, comes to nothing.
 const migrateAttempts = 4
 
-// Migrate brings the schema up to date. It is safe at every start and on several
-// replicas at once. A store of a newer version is an error.
+// Migrate brings the schema up to date, and makes sure that the store was made with
+// this hash key. It is safe at every start and on several replicas at once. A store of a
+// newer version is an error; one of another key is [ErrHashKey].
 func (s *Store) Migrate(ctx context.Context) error {
 	if s.dialect.prepare != nil {
 		if err := s.dialect.prepare(); err != nil {
 			return err
 		}
 	}
+	if err := s.migrate(ctx); err != nil {
+		return err
+	}
+	return s.checkHashKey(ctx)
+}
+
+func (s *Store) migrate(ctx context.Context) error {
 	provider, err := s.provider()
 	if err != nil {
 		return err
@@ -109,6 +128,7 @@ func (s *Store) provider() (*goose.Provider, error) {
 	options := []goose.ProviderOption{
 		goose.WithTableName(migrationTable),
 		goose.WithDisableGlobalRegistry(true),
+		goose.WithGoMigrations(goose.NewGoMigration(auditMigration, &goose.GoFunc{RunTx: s.makeAuditAppendOnly}, nil)),
 	}
 	if s.dialect.locker != nil {
 		options = append(options, s.dialect.locker)

@@ -790,7 +790,8 @@ type Store struct {
 	// How long cached tokens serve while the store cannot be asked; after that 503. Default 30s.
 	StaleFor *durationpb.Duration `protobuf:"bytes,3,opt,name=stale_for,json=staleFor,proto3" json:"stale_for,omitempty"`
 	// A key for the hashes of tokens: without it a stolen store cannot be searched for a token
-	// that somebody has. A changed key makes every token unknown. Default: none.
+	// that somebody has. A store is for one key, given or not: with any other nothing of it is
+	// used, and what needs it gets 503. Default: none.
 	HashKey *Secret `protobuf:"bytes,5,opt,name=hash_key,json=hashKey,proto3" json:"hash_key,omitempty"`
 	// How often the store is asked for changes, notified of them or not. Default 500ms, at most 1s.
 	Poll          *durationpb.Duration `protobuf:"bytes,4,opt,name=poll,proto3" json:"poll,omitempty"`
