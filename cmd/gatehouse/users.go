@@ -16,26 +16,27 @@ func (p *program) usersCommand() *cobra.Command {
 	client := &adminClient{program: p}
 	cmd := &cobra.Command{
 		Use:   "users",
-		Short: "List, disable and enable people and services",
-		Long: `Manages the directory: who was seen, and who is refused. Whoever is disabled is refused
-with all tokens, at every replica within a second.
+		Short: "List people and services, disable them, give them roles",
+		Long: `Manages the directory: who was seen, who is refused, and which roles they have besides
+those that their issuer says. Whoever is disabled is refused with all tokens. Every change
+is in effect at every replica within a second.
 ` + adminWhere,
 		Example: `  gatehouse users list --config gatehouse.yaml
-  gatehouse users disable --config gatehouse.yaml alice@example.com`,
+  gatehouse users disable --config gatehouse.yaml alice@example.com
+  gatehouse users grant --config gatehouse.yaml alice@example.com --role editor`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	client.flags(cmd)
 	cmd.AddCommand(
 		p.usersList(client),
-		p.usersChange(client, "disable", "Refuse somebody everywhere", func(ctx context.Context, d adminv1.DirectoryClient, who *adminv1.Owner) error {
-			_, err := d.Disable(ctx, &adminv1.DisableRequest{Owner: who})
-			return err
+		p.usersChange(client, "disable", "Refuse somebody everywhere", func(ctx context.Context, d adminv1.DirectoryClient, who *adminv1.Owner) (*adminv1.Person, error) {
+			return d.Disable(ctx, &adminv1.DisableRequest{Owner: who})
 		}),
-		p.usersChange(client, "enable", "Take disable back", func(ctx context.Context, d adminv1.DirectoryClient, who *adminv1.Owner) error {
-			_, err := d.Enable(ctx, &adminv1.EnableRequest{Owner: who})
-			return err
+		p.usersChange(client, "enable", "Take disable back", func(ctx context.Context, d adminv1.DirectoryClient, who *adminv1.Owner) (*adminv1.Person, error) {
+			return d.Enable(ctx, &adminv1.EnableRequest{Owner: who})
 		}),
+		p.usersGrant(client), p.usersRevoke(client),
 	)
 	return cmd
 }
@@ -106,34 +107,126 @@ func (p *program) printPeople(all []*adminv1.Person, output string) error {
 	return w.Flush()
 }
 
-func (p *program) usersChange(client *adminClient, verb, short string, change func(context.Context, adminv1.DirectoryClient, *adminv1.Owner) error) *cobra.Command {
-	var owner ownerFlags
-	cmd := &cobra.Command{
-		Use:   verb + " USER",
-		Short: short,
-		Long: short + `. USER is a subject of --issuer, or a username of --realm; without them, the username or
+// userWhere says how a user is named on the command line.
+const userWhere = `.
+USER is a subject of --issuer, or a username of --realm; without them, the username or
 mail address of somebody in the directory.
-` + adminWhere,
+`
+
+// changePerson is what a command does to somebody.
+type changePerson func(context.Context, adminv1.DirectoryClient, *adminv1.Owner) (*adminv1.Person, error)
+
+func (p *program) usersChange(client *adminClient, verb, short string, change changePerson) *cobra.Command {
+	var owner ownerFlags
+	var output string
+	cmd := &cobra.Command{
+		Use:     verb + " USER",
+		Short:   short,
+		Long:    short + userWhere + adminWhere,
 		Example: "  gatehouse users " + verb + " adam --realm ecmwf\n  gatehouse users " + verb + " alice@example.com",
 		Args:    oneArg("the user"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			owner.subject = args[0]
-			return client.use(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) error {
-				who, err := findPerson(ctx, conn, owner)
-				if err != nil {
-					return err
-				}
-				if err := change(ctx, adminv1.NewDirectoryClient(conn), who); err != nil {
-					return err
-				}
-				fmt.Fprintf(p.out, "%sd %s of %s\n", verb, who.GetSubject(), who.GetIssuer())
-				return nil
+			return p.changePerson(cmd.Context(), client, owner, output, change, func(who *adminv1.Person) {
+				fmt.Fprintf(p.out, "%sd %s of %s\n", verb, who.GetOwner().GetSubject(), who.GetOwner().GetIssuer())
 			})
 		},
 	}
+	userFlags(cmd, &owner, &output)
+	return cmd
+}
+
+func userFlags(cmd *cobra.Command, owner *ownerFlags, output *string) {
 	cmd.Flags().StringVar(&owner.issuer, "issuer", "", "the issuer, a `URL`")
 	cmd.Flags().StringVar(&owner.realm, "realm", "", "the realm, a `name`")
+	outputFlag(cmd, output)
+}
+
+// changePerson finds who is meant, changes them, and prints what they are now: say for
+// people, the record as JSON for programs.
+func (p *program) changePerson(ctx context.Context, client *adminClient, owner ownerFlags, output string, change changePerson, say func(*adminv1.Person)) error {
+	if output != "text" && output != "json" {
+		return outputError(output)
+	}
+	return client.use(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		who, err := findPerson(ctx, conn, owner)
+		if err != nil {
+			return err
+		}
+		changed, err := change(ctx, adminv1.NewDirectoryClient(conn), who)
+		switch {
+		case err != nil:
+			return err
+		case output == "json":
+			return printLines(p, []*adminv1.Person{changed})
+		}
+		say(changed)
+		return nil
+	})
+}
+
+func (p *program) usersGrant(client *adminClient) *cobra.Command {
+	var owner ownerFlags
+	var roles []string
+	var output string
+	cmd := &cobra.Command{
+		Use:   "grant USER",
+		Short: "Give somebody roles besides those of their issuer",
+		Long: `Gives somebody roles besides those that their issuer says, whoever that is: they count
+for every credential of theirs, and stay until they are taken back with revoke` + userWhere + adminWhere,
+		Example: `  gatehouse users grant adam --realm ecmwf --role operator
+  gatehouse users grant alice@example.com --role editor --role reader --output json`,
+		Args: oneArg("the user"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(roles) == 0 {
+				return usagef("no role is given: write --role NAME")
+			}
+			owner.subject = args[0]
+			change := func(ctx context.Context, d adminv1.DirectoryClient, who *adminv1.Owner) (*adminv1.Person, error) {
+				return d.Grant(ctx, &adminv1.GrantRequest{Owner: who, Add: roles})
+			}
+			return p.changePerson(cmd.Context(), client, owner, output, change, func(who *adminv1.Person) { p.printGrants("granted to", who) })
+		},
+	}
+	userFlags(cmd, &owner, &output)
+	cmd.Flags().StringArrayVar(&roles, "role", nil, "a `role`; may be repeated")
 	return cmd
+}
+
+func (p *program) usersRevoke(client *adminClient) *cobra.Command {
+	var owner ownerFlags
+	var roles []string
+	var all bool
+	var output string
+	cmd := &cobra.Command{
+		Use:   "revoke USER",
+		Short: "Take roles back that were granted here",
+		Long: `Takes roles back that somebody was given with grant. Roles that the issuer says stay; to
+refuse somebody altogether, disable them` + userWhere + adminWhere,
+		Example: `  gatehouse users revoke adam --realm ecmwf --role operator
+  gatehouse users revoke alice@example.com --all`,
+		Args: oneArg("the user"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(roles) == 0) != all {
+				return usagef("write either --role NAME or --all")
+			}
+			owner.subject = args[0]
+			change := func(ctx context.Context, d adminv1.DirectoryClient, who *adminv1.Owner) (*adminv1.Person, error) {
+				return d.Grant(ctx, &adminv1.GrantRequest{Owner: who, Remove: roles})
+			}
+			return p.changePerson(cmd.Context(), client, owner, output, change, func(who *adminv1.Person) { p.printGrants("revoked from", who) })
+		},
+	}
+	userFlags(cmd, &owner, &output)
+	cmd.Flags().StringArrayVar(&roles, "role", nil, "a `role`; may be repeated")
+	cmd.Flags().BoolVar(&all, "all", false, "all roles that were granted")
+	return cmd
+}
+
+// printGrants says what somebody has been granted now.
+func (p *program) printGrants(done string, who *adminv1.Person) {
+	fmt.Fprintf(p.out, "%s %s of %s; granted now: %s\n", done, who.GetOwner().GetSubject(), who.GetOwner().GetIssuer(),
+		dash(strings.Join(who.GetGrantedRoles(), " ")))
 }
 
 // findPerson finds who is meant. A name that several people have names nobody.

@@ -71,7 +71,19 @@ func (s *directoryService) Grant(ctx context.Context, r *adminv1.GrantRequest) (
 	if err != nil {
 		return nil, err
 	}
-	person, err := view.Store().Grant(ctx, ownerOf(r.GetOwner()), r.GetRoles(), caller.Actor)
+	amends := len(r.GetAdd())+len(r.GetRemove()) > 0
+	switch {
+	case amends && len(r.GetRoles()) > 0:
+		return nil, refuse(codes.InvalidArgument, "roles is the whole list, and excludes add and remove")
+	case max(len(r.GetRoles()), len(r.GetAdd()), len(r.GetRemove())) > maxList:
+		return nil, refuse(codes.InvalidArgument, "too many roles")
+	}
+	var person *tokens.Person
+	if amends {
+		person, err = view.Store().AmendGrant(ctx, ownerOf(r.GetOwner()), r.GetAdd(), r.GetRemove(), caller.Actor)
+	} else {
+		person, err = view.Store().Grant(ctx, ownerOf(r.GetOwner()), r.GetRoles(), caller.Actor)
+	}
 	catchUp(ctx, view)
 	return personAnswer(person, err)
 }

@@ -114,14 +114,39 @@ func (s *Store) Enable(ctx context.Context, who Owner, by Actor) (*Person, error
 	})
 }
 
-// Grant replaces the roles that are given to a person here.
+// Grant replaces the roles that are given to a person here. An empty role is
+// [ErrInvalid].
 func (s *Store) Grant(ctx context.Context, who Owner, roles []string, by Actor) (*Person, error) {
-	roles = slices.Compact(slices.Sorted(slices.Values(roles)))
+	if err := checkRoles(roles); err != nil {
+		return nil, err
+	}
+	return s.grant(ctx, who, by, func([]string) []string { return roles })
+}
+
+// AmendGrant gives a person roles and takes others away, whatever else others change at
+// the same time. A role in both lists is taken away. An empty role is [ErrInvalid].
+func (s *Store) AmendGrant(ctx context.Context, who Owner, add, remove []string, by Actor) (*Person, error) {
+	if err := errors.Join(checkRoles(add), checkRoles(remove)); err != nil {
+		return nil, err
+	}
+	return s.grant(ctx, who, by, func(before []string) []string {
+		return slices.DeleteFunc(slices.Concat(before, add), func(role string) bool { return slices.Contains(remove, role) })
+	})
+}
+
+func (s *Store) grant(ctx context.Context, who Owner, by Actor, after func(before []string) []string) (*Person, error) {
 	return s.amendPerson(ctx, who, "grant", by, func(p *Person, _ *change) any {
 		before := p.Granted
-		p.Granted = roles
-		return map[string]any{"roles": roles, "before": before}
+		p.Granted = slices.Compact(slices.Sorted(slices.Values(after(before))))
+		return map[string]any{"roles": p.Granted, "before": before}
 	})
+}
+
+func checkRoles(roles []string) error {
+	if slices.Contains(roles, "") {
+		return fmt.Errorf("%w: a role is empty", ErrInvalid)
+	}
+	return checkText(roles...)
 }
 
 // amendPerson reads a person, or begins a record, lets edit change it and writes it.

@@ -23,6 +23,12 @@ func testPeople(t *testing.T, open func() *tokens.Store) {
 	if err != nil || !slices.Equal(person.Granted, []string{"a", "b"}) || !person.FirstSeen.IsZero() {
 		t.Errorf("granted: %+v, %v", person, err)
 	}
+	if person, err = store.AmendGrant(t.Context(), who, []string{"d", "c"}, []string{"a", "d", "never given"}, Admin); err != nil || !slices.Equal(person.Granted, []string{"b", "c"}) {
+		t.Errorf("granted more, and a taken away: %+v, %v", person, err)
+	}
+	if person, err = store.AmendGrant(t.Context(), who, []string{"a"}, []string{"c"}, Admin); err != nil || !slices.Equal(person.Granted, []string{"a", "b"}) {
+		t.Errorf("back as it was: %+v, %v", person, err)
+	}
 	if person, err = store.Disable(t.Context(), who, Admin); err != nil || !person.Disabled() || person.DisabledBy != Admin.Owner {
 		t.Errorf("disabled: %+v, %v", person, err)
 	}

@@ -376,6 +376,14 @@ func testInvalid(t *testing.T, open func() *tokens.Store) {
 			_, err := store.Grant(t.Context(), tokens.Owner{Issuer: "i", Subject: long}, nil, Admin)
 			return err
 		},
+		"an empty role": func() error {
+			_, err := store.Grant(t.Context(), tokens.Owner{Issuer: "i", Subject: "s"}, []string{"a", ""}, Admin)
+			return err
+		},
+		"an empty role more": func() error {
+			_, err := store.AmendGrant(t.Context(), tokens.Owner{Issuer: "i", Subject: "s"}, []string{""}, nil, Admin)
+			return err
+		},
 		"a person without an issuer": func() error {
 			_, err := store.Enable(t.Context(), tokens.Owner{Subject: "s"}, Admin)
 			return err

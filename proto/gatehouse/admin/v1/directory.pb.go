@@ -469,13 +469,18 @@ func (x *EnableRequest) GetOwner() *Owner {
 	return nil
 }
 
-// Asks for other roles.
+// Asks for other roles: for a new list, or for more and fewer than there are.
 type GrantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who gets them.
 	Owner *Owner `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
-	// All roles given here from now on.
-	Roles         []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
+	// All roles given here from now on, if neither `add` nor `remove` says anything; none
+	// of the three takes all away.
+	Roles []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
+	// Roles given besides those that there are.
+	Add []string `protobuf:"bytes,3,rep,name=add,proto3" json:"add,omitempty"`
+	// Roles taken away; those that were not given are none the less not there.
+	Remove        []string `protobuf:"bytes,4,rep,name=remove,proto3" json:"remove,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -520,6 +525,20 @@ func (x *GrantRequest) GetOwner() *Owner {
 func (x *GrantRequest) GetRoles() []string {
 	if x != nil {
 		return x.Roles
+	}
+	return nil
+}
+
+func (x *GrantRequest) GetAdd() []string {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *GrantRequest) GetRemove() []string {
+	if x != nil {
+		return x.Remove
 	}
 	return nil
 }
@@ -569,10 +588,12 @@ const file_gatehouse_admin_v1_directory_proto_rawDesc = "" +
 	"\x0eDisableRequest\x12/\n" +
 	"\x05owner\x18\x01 \x01(\v2\x19.gatehouse.admin.v1.OwnerR\x05owner\"@\n" +
 	"\rEnableRequest\x12/\n" +
-	"\x05owner\x18\x01 \x01(\v2\x19.gatehouse.admin.v1.OwnerR\x05owner\"U\n" +
+	"\x05owner\x18\x01 \x01(\v2\x19.gatehouse.admin.v1.OwnerR\x05owner\"\x7f\n" +
 	"\fGrantRequest\x12/\n" +
 	"\x05owner\x18\x01 \x01(\v2\x19.gatehouse.admin.v1.OwnerR\x05owner\x12\x14\n" +
-	"\x05roles\x18\x02 \x03(\tR\x05roles2\x86\x03\n" +
+	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x10\n" +
+	"\x03add\x18\x03 \x03(\tR\x03add\x12\x16\n" +
+	"\x06remove\x18\x04 \x03(\tR\x06remove2\x86\x03\n" +
 	"\tDirectory\x12U\n" +
 	"\x04List\x12%.gatehouse.admin.v1.ListPeopleRequest\x1a&.gatehouse.admin.v1.ListPeopleResponse\x12G\n" +
 	"\x03Get\x12$.gatehouse.admin.v1.GetPersonRequest\x1a\x1a.gatehouse.admin.v1.Person\x12I\n" +

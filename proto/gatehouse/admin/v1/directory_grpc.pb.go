@@ -41,7 +41,8 @@ type DirectoryClient interface {
 	Disable(ctx context.Context, in *DisableRequest, opts ...grpc.CallOption) (*Person, error)
 	// Takes Disable back.
 	Enable(ctx context.Context, in *EnableRequest, opts ...grpc.CallOption) (*Person, error)
-	// Replaces the roles that a person has besides those that the issuer says.
+	// Changes the roles that a person has besides those that the issuer says, in effect at
+	// every replica within a second.
 	Grant(ctx context.Context, in *GrantRequest, opts ...grpc.CallOption) (*Person, error)
 }
 
@@ -118,7 +119,8 @@ type DirectoryServer interface {
 	Disable(context.Context, *DisableRequest) (*Person, error)
 	// Takes Disable back.
 	Enable(context.Context, *EnableRequest) (*Person, error)
-	// Replaces the roles that a person has besides those that the issuer says.
+	// Changes the roles that a person has besides those that the issuer says, in effect at
+	// every replica within a second.
 	Grant(context.Context, *GrantRequest) (*Person, error)
 	mustEmbedUnimplementedDirectoryServer()
 }
