@@ -164,8 +164,9 @@ func StartEnvoyFile(t testing.TB, path, gatehouse, upstream string) *Envoy {
 }
 
 // StartEnvoyConfig runs Envoy with a bootstrap configuration as it is, whose admin endpoint
-// and listeners should have port 0. It returns when all listeners serve.
-func StartEnvoyConfig(t testing.TB, config []byte) *Envoy {
+// and listeners should have port 0, and with further arguments. It returns when all
+// listeners serve.
+func StartEnvoyConfig(t testing.TB, config []byte, args ...string) *Envoy {
 	t.Helper()
 	binary, err := envoy.Find(t.Context(), t.Output())
 	if err != nil {
@@ -176,7 +177,7 @@ func StartEnvoyConfig(t testing.TB, config []byte) *Envoy {
 	if err := os.WriteFile(configPath, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e := &Envoy{Process: Start(t, "envoy", exec.Command(binary, envoy.Args(configPath, adminPath)...))}
+	e := &Envoy{Process: Start(t, "envoy", exec.Command(binary, append(envoy.Args(configPath, adminPath), args...)...))}
 	ctx, cancel := context.WithTimeout(t.Context(), envoyTimeout)
 	defer cancel()
 	go func() {

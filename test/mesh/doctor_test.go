@@ -2,10 +2,7 @@ package mesh
 
 import (
 	"encoding/json"
-	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,57 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/gatehouse-authz/gatehouse/test/harness"
+	"github.com/gatehouse-authz/gatehouse/test/mesh/meshtest"
 )
-
-// finding is one of "gatehouse doctor --output json".
-type finding struct {
-	Line     int    `json:"line"`
-	Path     string `json:"path"`
-	Check    string `json:"check"`
-	Severity string `json:"severity"`
-	Message  string `json:"message"`
-	Remedy   string `json:"remedy"`
-}
-
-// dump asks a running Envoy for its configuration.
-func dump(t *testing.T, e *harness.Envoy) []byte {
-	t.Helper()
-	response, err := http.Get("http://" + e.Admin() + "/config_dump?include_eds")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("config_dump: status %d, %v", response.StatusCode, err)
-	}
-	return text
-}
-
-// examine runs the doctor on a dump and returns its findings as "severity check", each once.
-func examine(t *testing.T, text []byte, config string) ([]string, []finding) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "dump.json")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, _ := exec.CommandContext(t.Context(), harness.Binary(t), "doctor", "--envoy-config", file, "--config", config, "--output", "json").Output() // exits with 1 if it finds something
-	var report struct {
-		Findings []finding `json:"findings"`
-	}
-	if err := json.Unmarshal(out, &report); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	var checks []string
-	for _, f := range report.Findings {
-		if f.Line == 0 || f.Path == "" || f.Remedy == "" {
-			t.Errorf("a finding without a place or a remedy: %+v", f)
-		}
-		checks = append(checks, f.Severity+" "+f.Check)
-	}
-	slices.Sort(checks)
-	return slices.Compact(checks), report.Findings
-}
 
 // TestDoctorReadsARunningEnvoy dumps the shipped configuration from the Envoy that runs it.
 func TestDoctorReadsARunningEnvoy(t *testing.T) {
@@ -76,13 +24,13 @@ func TestDoctorReadsARunningEnvoy(t *testing.T) {
 	nobody := []string{"127.0.0.1:1"}
 	e := harness.StartEnvoy(t, "127.0.0.1:1",
 		harness.Front{Name: "front", Gatehouse: nobody})
-	if checks, findings := examine(t, dump(t, e), config); len(checks) > 0 {
+	if checks, findings := meshtest.Examine(t, meshtest.Dump(t, e.Admin()), config); len(checks) > 0 {
 		t.Errorf("the shipped configuration: %+v", findings)
 	}
 	e = harness.StartEnvoy(t, "127.0.0.1:1",
 		harness.Front{Name: "front", Gatehouse: nobody},
 		harness.Front{Name: "open", Gatehouse: nobody, Changes: []harness.Change{harness.Unhardened, harness.FailOpen}})
-	checks, findings := examine(t, dump(t, e), config)
+	checks, findings := meshtest.Examine(t, meshtest.Dump(t, e.Admin()), config)
 	if want := []string{"error fail-open", "warning identity", "warning path", "warning status-on-error", "warning underscores"}; !slices.Equal(checks, want) {
 		t.Errorf("findings = %v, want %v", checks, want)
 	}
@@ -97,9 +45,6 @@ func TestDoctorReadsARunningEnvoy(t *testing.T) {
 		}
 	}
 }
-
-// meshWarnings are what every listener of Istio's deserves: see envoy/istio/README.md.
-var meshWarnings = []string{"warning identity", "warning path", "warning underscores"}
 
 // edit gives a copy of a configuration with changes.
 func edit(t *testing.T, text []byte, changes ...func(object)) []byte {
@@ -171,12 +116,12 @@ var perRouteOff = object{"@type": "type.googleapis.com/envoy.extensions.filters.
 
 // TestDoctorReadsIstio plants faults in what Istio generated, as a running Envoy dumps it.
 func TestDoctorReadsIstio(t *testing.T) {
-	running := dump(t, start(t, setup{}).envoy)
+	running := meshtest.Dump(t, start(t, setup{}).envoy.Admin())
 	type changes = []func(object)
 	for _, row := range []struct {
 		name    string
 		changes changes
-		want    []string // beside meshWarnings
+		want    []string // beside meshtest.MeshWarnings
 	}{
 		{"the policy in envoy/istio", changes{askAboutEverything}, nil},
 		{"a policy that names paths", nil, []string{"error conditional"}},
@@ -203,15 +148,15 @@ func TestDoctorReadsIstio(t *testing.T) {
 		{"a body that does not fit", changes{askAboutEverything, set("with_request_body", object{"max_request_bytes": 64 << 20})}, []string{"error message"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			want := append(slices.Clone(meshWarnings), row.want...)
+			want := append(slices.Clone(meshtest.MeshWarnings), row.want...)
 			slices.Sort(want)
-			if checks, findings := examine(t, edit(t, running, row.changes...), filepath.Join(istioFolder, "gatehouse.yaml")); !slices.Equal(checks, want) {
+			if checks, findings := meshtest.Examine(t, edit(t, running, row.changes...), filepath.Join(istioFolder, "gatehouse.yaml")); !slices.Equal(checks, want) {
 				t.Errorf("findings = %v, want %v: %+v", checks, want, findings)
 			}
 		})
 	}
 	t.Run("no policy", func(t *testing.T) {
-		checks, findings := examine(t, edit(t, running, without(".http.ext_authz.v3.ExtAuthz")), filepath.Join(istioFolder, "gatehouse.yaml"))
+		checks, findings := meshtest.Examine(t, edit(t, running, without(".http.ext_authz.v3.ExtAuthz")), filepath.Join(istioFolder, "gatehouse.yaml"))
 		if want := []string{"error missing"}; !slices.Equal(checks, want) {
 			t.Errorf("findings = %v, want %v: %+v", checks, want, findings)
 		}
@@ -322,7 +267,7 @@ func TestDoctorReadsEnvoyGateway(t *testing.T) {
 		}}, []string{"error missing"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if checks, findings := examine(t, edit(t, golden, row.changes...), filepath.Join(gatewayFolder, "gatehouse.yaml")); !slices.Equal(checks, row.want) {
+			if checks, findings := meshtest.Examine(t, edit(t, golden, row.changes...), filepath.Join(gatewayFolder, "gatehouse.yaml")); !slices.Equal(checks, row.want) {
 				t.Errorf("findings = %v, want %v: %+v", checks, row.want, findings)
 			}
 		})

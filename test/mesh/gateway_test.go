@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/gatehouse-authz/gatehouse/test/mesh/meshtest"
 )
 
 // envoyGatewayListener is the name of the listener under test.
@@ -59,18 +61,18 @@ func TestEnvoyGateway(t *testing.T) {
 	}
 	seen := []string{"x-roles: reader", "x-tenant-id: acme", "x-user: alice@acme.example"}
 	lying := bearer("acme", "reader")
-	for name, values := range forged {
+	for name, values := range meshtest.Forged {
 		lying[name] = values
 	}
-	w.check(t, []row{
-		{"nobody is refused", envoyGatewayListener, "", "GET /tenants/acme/orders", nil, 401, nil},
-		{"a reader reads", envoyGatewayListener, "", "GET /tenants/acme/orders", bearer("acme", "reader"), 200, seen},
-		{"forged identity headers do not arrive", envoyGatewayListener, "", "GET /tenants/acme/orders", lying, 200, seen},
-		{"another tenant is forbidden", envoyGatewayListener, "", "GET /tenants/other/orders", bearer("acme", "reader"), 403, nil},
-		{"a reader does not write", envoyGatewayListener, "", "POST /tenants/acme/orders", bearer("acme", "reader"), 403, nil},
-		{"two slashes become one before the check", envoyGatewayListener, "", "GET /tenants//acme/orders", bearer("acme", "reader"), 200, seen},
-		{"an encoded slash is refused", envoyGatewayListener, "", "GET /tenants%2facme/orders", bearer("acme", "reader"), 400, nil},
+	w.client().Check(t, []meshtest.Row{
+		meshtest.NewRow("nobody is refused", envoyGatewayListener, "", "GET /tenants/acme/orders", nil, 401),
+		meshtest.NewRow("a reader reads", envoyGatewayListener, "", "GET /tenants/acme/orders", bearer("acme", "reader"), 200, seen...),
+		meshtest.NewRow("forged identity headers do not arrive", envoyGatewayListener, "", "GET /tenants/acme/orders", lying, 200, seen...),
+		meshtest.NewRow("another tenant is forbidden", envoyGatewayListener, "", "GET /tenants/other/orders", bearer("acme", "reader"), 403),
+		meshtest.NewRow("a reader does not write", envoyGatewayListener, "", "POST /tenants/acme/orders", bearer("acme", "reader"), 403),
+		meshtest.NewRow("two slashes become one before the check", envoyGatewayListener, "", "GET /tenants//acme/orders", bearer("acme", "reader"), 200, seen...),
+		meshtest.NewRow("an encoded slash is refused", envoyGatewayListener, "", "GET /tenants%2facme/orders", bearer("acme", "reader"), 400),
 	})
 	w.gatehouse.Kill()
-	w.check(t, []row{{"an outage is no refusal", envoyGatewayListener, "", "GET /healthz", nil, 503, nil}})
+	w.client().Check(t, []meshtest.Row{meshtest.NewRow("an outage is no refusal", envoyGatewayListener, "", "GET /healthz", nil, 503)})
 }

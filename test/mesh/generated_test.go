@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"github.com/gatehouse-authz/gatehouse/test/mesh/meshtest"
 )
 
 // object is a JSON object.
@@ -116,14 +118,12 @@ func socketAddress(host string, port int) object {
 }
 
 // secrets are what istio-agent serves over SDS: the workload's certificate and the roots.
-func secrets(t testing.TB, ca *authority, id string) []any {
+func secrets(t testing.TB, ca *meshtest.Authority, id string) []any {
 	t.Helper()
-	certificate := ca.workload(t, id)
+	chain, key := meshtest.PEM(t, ca.Workload(t, id))
 	text := func(s string) object { return object{"inline_string": s} }
 	return []any{
-		object{"name": "default", "tls_certificate": object{
-			"certificate_chain": text(certificatePEM(certificate.Certificate[0])), "private_key": text(keyPEM(t, certificate)),
-		}},
-		object{"name": "ROOTCA", "validation_context": object{"trusted_ca": text(certificatePEM(ca.certificate.Raw))}},
+		object{"name": "default", "tls_certificate": object{"certificate_chain": text(chain), "private_key": text(key)}},
+		object{"name": "ROOTCA", "validation_context": object{"trusted_ca": text(ca.Root())}},
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gatehouse-authz/gatehouse/test/mesh/meshtest"
 )
 
 // patches are the values that envoy/istio/envoy-filter.yaml merges into what Istio generated,
@@ -56,7 +58,7 @@ func TestEnvoyFilter(t *testing.T) {
 	w := start(t, setup{
 		listeners: func(listener object) {
 			askAboutEverything(listener)
-			if listener["name"] != sidecar {
+			if listener["name"] != meshtest.Sidecar {
 				return
 			}
 			perRoute(func(route object) { merge(route, values["HTTP_ROUTE"]) })(listener)
@@ -66,18 +68,17 @@ func TestEnvoyFilter(t *testing.T) {
 				}
 			})
 		},
-		config: func(*authority) (string, string) {
+		config: func(*meshtest.Authority) (string, string) {
 			return "- name: people\n", "- name: people\n  only_from: [{context: {workload: echo.demo}}]\n"
 		},
 	})
-	token := w.issuer.Token(map[string]any{"email": "alice@example.com", "groups": []string{"reader"}})
-	alice := http.Header{"Authorization": {"Bearer " + token}}
-	w.check(t, []row{
-		{"a token counts at the door that sends the context", sidecar, "ns/demo/sa/client", "GET /api/orders", alice, 200, []string{"x-roles: reader", "x-user: alice@example.com"}},
-		{"and at no other", gateway, "", "GET /api/orders", alice, 401, nil},
-		{"two slashes become one before the check", sidecar, "ns/demo/sa/client", "GET //api/orders", nil, 200, []string{"x-roles: reader", "x-tenant-id: demo", "x-user: demo/client"}},
-		{"an encoded slash is refused", sidecar, "ns/demo/sa/client", "GET /%2fapi/orders", nil, 400, nil},
-		{"a header with underscores is refused", sidecar, "ns/demo/sa/client", "GET /api/orders", http.Header{"x_user": {"root"}}, 400, nil},
+	alice := meshtest.Bearer(w.token("reader"))
+	w.client().Check(t, []meshtest.Row{
+		meshtest.NewRow("a token counts at the door that sends the context", meshtest.Sidecar, "ns/demo/sa/client", "GET /api/orders", alice, 200, "x-roles: reader", "x-user: alice@example.com"),
+		meshtest.NewRow("and at no other", meshtest.Gateway, "", "GET /api/orders", alice, 401),
+		meshtest.NewRow("two slashes become one before the check", meshtest.Sidecar, "ns/demo/sa/client", "GET //api/orders", nil, 200, "x-roles: reader", "x-tenant-id: demo", "x-user: demo/client"),
+		meshtest.NewRow("an encoded slash is refused", meshtest.Sidecar, "ns/demo/sa/client", "GET /%2fapi/orders", nil, 400),
+		meshtest.NewRow("a header with underscores is refused", meshtest.Sidecar, "ns/demo/sa/client", "GET /api/orders", http.Header{"x_user": {"root"}}, 400),
 	})
 }
 
@@ -128,25 +129,24 @@ func TestMutualTLSToGatehouse(t *testing.T) {
 						}}
 					}
 				},
-				config: func(ca *authority) (string, string) {
+				config: func(ca *meshtest.Authority) (string, string) {
 					const listener = `  grpc: {address: "${GRPC_ADDRESS:-0.0.0.0:9191}"}`
-					folder := writeIdentity(t, ca, ca.workload(t, r.identity))
+					folder := writeIdentity(t, ca, ca.Workload(t, r.identity))
 					return listener, strings.TrimSuffix(listener, "}") +
 						fmt.Sprintf(", tls: {cert_file: %[1]s/tls.crt, key_file: %[1]s/tls.key, client_ca_file: %[1]s/ca.crt}}", folder)
 				},
 			})
-			w.check(t, []row{{"a request", sidecar, "ns/demo/sa/client", "GET /healthz", nil, r.status, []string{"x-roles: reader", "x-tenant-id: demo", "x-user: demo/client"}}})
+			w.client().Check(t, []meshtest.Row{meshtest.NewRow("a request", meshtest.Sidecar, "ns/demo/sa/client", "GET /healthz", nil, r.status, "x-roles: reader", "x-tenant-id: demo", "x-user: demo/client")})
 		})
 	}
 }
 
 // writeIdentity writes the files of a Kubernetes TLS secret.
-func writeIdentity(t *testing.T, ca *authority, certificate tls.Certificate) string {
+func writeIdentity(t *testing.T, ca *meshtest.Authority, certificate tls.Certificate) string {
 	t.Helper()
 	folder := t.TempDir()
-	for name, content := range map[string]string{
-		"tls.crt": certificatePEM(certificate.Certificate[0]), "tls.key": keyPEM(t, certificate), "ca.crt": certificatePEM(ca.certificate.Raw),
-	} {
+	chain, key := meshtest.PEM(t, certificate)
+	for name, content := range map[string]string{"tls.crt": chain, "tls.key": key, "ca.crt": ca.Root()} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package mesh
+package meshtest
 
 import (
 	"crypto/ecdsa"
@@ -14,13 +14,17 @@ import (
 	"time"
 )
 
-// authority is the certificate authority of a mesh.
-type authority struct {
+// certificateLife is how long a workload's certificate is valid.
+const certificateLife = time.Hour
+
+// Authority is the certificate authority of a mesh.
+type Authority struct {
 	key         *ecdsa.PrivateKey
 	certificate *x509.Certificate
 }
 
-func newAuthority(t testing.TB) *authority {
+// NewAuthority makes an authority of its own for a test.
+func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	key, der := issue(t, nil, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "mesh root"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
@@ -29,11 +33,11 @@ func newAuthority(t testing.TB) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &authority{key, certificate}
+	return &Authority{key, certificate}
 }
 
-// workload issues a certificate whose only name is a SPIFFE identity.
-func (a *authority) workload(t testing.TB, id string) tls.Certificate {
+// Workload issues a certificate whose only name is a SPIFFE identity.
+func (a *Authority) Workload(t testing.TB, id string) tls.Certificate {
 	t.Helper()
 	uri, err := url.Parse(id)
 	if err != nil {
@@ -46,7 +50,7 @@ func (a *authority) workload(t testing.TB, id string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-func issue(t testing.TB, by *authority, template *x509.Certificate) (*ecdsa.PrivateKey, []byte) {
+func issue(t testing.TB, by *Authority, template *x509.Certificate) (*ecdsa.PrivateKey, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -55,10 +59,10 @@ func issue(t testing.TB, by *authority, template *x509.Certificate) (*ecdsa.Priv
 	if template.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62)); err != nil {
 		t.Fatal(err)
 	}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(certificateLife)
 	signer := by
 	if signer == nil {
-		signer = &authority{key, template}
+		signer = &Authority{key, template}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, signer.certificate, &key.PublicKey, signer.key)
 	if err != nil {
@@ -67,15 +71,19 @@ func issue(t testing.TB, by *authority, template *x509.Certificate) (*ecdsa.Priv
 	return key, der
 }
 
-func certificatePEM(der []byte) string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
+// Root is the authority's own certificate, as PEM.
+func (a *Authority) Root() string { return certificatePEM(a.certificate.Raw) }
 
-func keyPEM(t testing.TB, certificate tls.Certificate) string {
+// PEM is a certificate that the authority issued, and its key.
+func PEM(t testing.TB, certificate tls.Certificate) (chain, key string) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	return certificatePEM(certificate.Certificate[0]), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+func certificatePEM(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
