@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"encoding/binary"
 	"unicode/utf8"
 	"unsafe"
 
@@ -196,14 +197,9 @@ func (d *wireDecoder) http(message []byte) {
 
 // entry adds an entry of a map of texts to pairs. Of equal keys the last counts.
 func (d *wireDecoder) entry(pairs []policy.Pair, names *nameSet, message []byte) []policy.Pair {
-	var pair policy.Pair
-	for f := (fields{rest: message, ok: &d.ok}); f.next(); {
-		switch f.tag {
-		case tagEntryKey:
-			d.text(&pair.Name, f.bytes)
-		case tagEntryValue:
-			d.text(&pair.Value, f.bytes)
-		}
+	pair, ok := plainEntry(message)
+	if !ok {
+		pair = d.anyEntry(message)
 	}
 	if len(pairs) > maxHeaders {
 		return pairs // looking through them for each of a million others would take seconds
@@ -216,16 +212,47 @@ func (d *wireDecoder) entry(pairs []policy.Pair, names *nameSet, message []byte)
 			}
 		}
 	}
-	return d.add(pairs, pair)
+	return append(pairs, pair)
 }
 
-// add appends up to one more than a request may have: that one makes the call too
-// large, and the rest of an absurd message is not kept.
-func (d *wireDecoder) add(pairs []policy.Pair, pair policy.Pair) []policy.Pair {
-	if len(pairs) > maxHeaders {
-		return pairs
+// plainEntry reads an entry as encoders write nearly all: its key, then its value, and
+// both ASCII. Measured, it takes a third of the time of [wireDecoder.anyEntry], which
+// reads the others.
+func plainEntry(message []byte) (policy.Pair, bool) {
+	if len(message) < 4 || uint64(message[0]) != tagEntryKey || message[1] >= 0x80 {
+		return policy.Pair{}, false
 	}
-	return append(pairs, pair)
+	end := 2 + int(message[1])
+	if len(message) < end+2 || uint64(message[end]) != tagEntryValue {
+		return policy.Pair{}, false
+	}
+	name, rest := message[2:end:end], message[end+1:]
+	length, begin := int(rest[0]), 1
+	if length >= 0x80 {
+		if len(rest) < 2 || rest[1] >= 0x80 {
+			return policy.Pair{}, false
+		}
+		length, begin = length&0x7f|int(rest[1])<<7, 2
+	}
+	value := rest[begin:]
+	if len(value) != length || !isASCII(name) || !isASCII(value) {
+		return policy.Pair{}, false
+	}
+	return policy.Pair{Name: view(name), Value: view(value)}, true
+}
+
+// anyEntry reads an entry whatever its form.
+func (d *wireDecoder) anyEntry(message []byte) policy.Pair {
+	var pair policy.Pair
+	for f := (fields{rest: message, ok: &d.ok}); f.next(); {
+		switch f.tag {
+		case tagEntryKey:
+			d.text(&pair.Name, f.bytes)
+		case tagEntryValue:
+			d.text(&pair.Value, f.bytes)
+		}
+	}
+	return pair
 }
 
 func (d *wireDecoder) rawHeader(message []byte) policy.Pair {
@@ -249,10 +276,30 @@ func (d *wireDecoder) rawHeader(message []byte) policy.Pair {
 
 // text sets s to b, which must be UTF-8: the generated code refuses anything else.
 func (d *wireDecoder) text(s *string, b []byte) {
-	if !utf8.Valid(b) {
+	if !isASCII(b) && !utf8.Valid(b) {
 		d.ok = false
 	}
 	*s = view(b)
+}
+
+// isASCII tells whether b is ASCII, eight bytes at a time: most texts are short, and
+// utf8.Valid looks at the last up to seven bytes one by one.
+func isASCII(b []byte) bool {
+	const high = 0x8080808080808080
+	n := len(b)
+	if n < 8 {
+		for _, c := range b {
+			if c >= utf8.RuneSelf {
+				return false
+			}
+		}
+		return true
+	}
+	bits := binary.LittleEndian.Uint64(b[n-8:])
+	for ; len(b) > 8; b = b[8:] {
+		bits |= binary.LittleEndian.Uint64(b)
+	}
+	return bits&high == 0
 }
 
 // view is b as a string, without a copy.
@@ -274,14 +321,17 @@ func (f *fields) next() bool {
 	if len(f.rest) == 0 || !*f.ok {
 		return false
 	}
-	if first := f.rest[0]; first < 0x80 && len(f.rest) > 1 && uint64(first)&7 == asBytes && f.rest[1] < 0x80 && first >= 1<<3 {
-		// What nearly all fields are: a small number and less than 128 bytes.
-		end := 2 + int(f.rest[1])
-		if end > len(f.rest) {
+	if rest := f.rest; len(rest) > 2 && rest[0] < 0x80 && rest[0] >= 1<<3 && uint64(rest[0])&7 == asBytes && (rest[1] < 0x80 || rest[2] < 0x80) {
+		// What nearly all fields are: a small number and less than 16 KiB.
+		begin, end := 2, 2+int(rest[1])
+		if rest[1] >= 0x80 {
+			begin, end = 3, 3+int(rest[1]&0x7f)+int(rest[2])<<7
+		}
+		if end > len(rest) {
 			*f.ok = false
 			return false
 		}
-		f.tag, f.bytes, f.rest = uint64(first), f.rest[2:end:end], f.rest[end:]
+		f.tag, f.bytes, f.rest = uint64(rest[0]), rest[begin:end:end], rest[end:]
 		return true
 	}
 	number, kind, n := protowire.ConsumeTag(f.rest)
