@@ -271,7 +271,7 @@ func (w *walk) findOwner(spot *spot, value string) claim {
 	if spot.claimers > 0 {
 		identity, member, peek, remembered := w.remembered(spot, value)
 		if c.jwt = remembered; !remembered {
-			peek, c.jwt = PeekJWT(value)
+			peek, c.jwt = w.in.peekJWT(value)
 		}
 		if c.jwt {
 			if entry, ok := w.claimJWT(spot, peek); ok {

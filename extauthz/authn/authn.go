@@ -42,6 +42,11 @@ type Input struct {
 
 	Body        []byte // as far as Envoy sent it
 	BodyPartial bool   // Envoy sent a part of it
+
+	// The token that was read last, so that finding out whose it is and verifying it
+	// take one reading. Reading takes a fifth of what RS256 does.
+	token   *jws
+	tokenOf string // the text of token
 }
 
 // Result is what came of one credential. Its zero value is a refusal.

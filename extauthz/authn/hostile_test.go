@@ -88,8 +88,8 @@ func TestHostileTokens(t *testing.T) {
 			wantReason(t, authenticate(b.jwt, row.token), row.want)
 			// The second time it may come from a cache, and must come out the same.
 			wantReason(t, authenticate(b.jwt, row.token), row.want)
-			if peek, ok := PeekJWT(row.token); row.want == policy.ReasonNone && (!ok || !b.jwt.Takes(peek)) {
-				t.Errorf("PeekJWT = %+v, %v; want it taken", peek, ok)
+			if peek, ok := new(Input).peekJWT(row.token); row.want == policy.ReasonNone && (!ok || !b.jwt.Takes(peek)) {
+				t.Errorf("peekJWT = %+v, %v; want it taken", peek, ok)
 			}
 		})
 	}

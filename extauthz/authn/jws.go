@@ -14,7 +14,7 @@ import (
 // Envoy's 60 KiB of request headers beside everything else.
 const DefaultTokenBytes = 16 << 10
 
-// MaxTokenBytes bounds what can be configured, and what [PeekJWT] looks at.
+// MaxTokenBytes bounds what can be configured, and what [Input] reads.
 const MaxTokenBytes = 64 << 10
 
 // maxKeyIDBytes bounds a kid, which is looked up and ends up in logs.
@@ -174,11 +174,24 @@ type Peek struct {
 	PayloadType string // claim typ, which some providers use for the kind of token
 }
 
-// PeekJWT reads what token says of itself. It is the reading that verification uses,
+// parseJWS reads token, as [parseJWS] does, unless it was the last that was read.
+func (in *Input) parseJWS(token string, maxBytes int) (*jws, policy.Reason, error) {
+	if in.token != nil && in.tokenOf == token && len(token) <= maxBytes {
+		return in.token, policy.ReasonNone, nil
+	}
+	parsed, reason, err := parseJWS(token, maxBytes)
+	if err != nil {
+		return nil, reason, err
+	}
+	in.token, in.tokenOf = &parsed, token
+	return in.token, policy.ReasonNone, nil
+}
+
+// peekJWT reads what token says of itself. It is the reading that verification uses,
 // so both see the same token. Where it is not ok the token cannot be good: any
 // [JWT] says why, without I/O.
-func PeekJWT(token string) (Peek, bool) {
-	parsed, _, err := parseJWS(token, MaxTokenBytes)
+func (in *Input) peekJWT(token string) (Peek, bool) {
+	parsed, _, err := in.parseJWS(token, MaxTokenBytes)
 	if err != nil {
 		return Peek{}, false
 	}

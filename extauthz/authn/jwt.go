@@ -284,7 +284,7 @@ func (j *JWT) Authenticate(ctx context.Context, in *Input) Result {
 		return r.result
 	}
 	j.misses.Add(1)
-	token, reason, err := parseJWS(in.Value, j.options.MaxTokenBytes)
+	token, reason, err := in.parseJWS(in.Value, j.options.MaxTokenBytes)
 	if err != nil {
 		return Refuse(reason, err)
 	}
@@ -314,7 +314,7 @@ func (j *JWT) Authenticate(ctx context.Context, in *Input) Result {
 		if identity, _, ok := j.Cached(cacheKey, in.Now); ok {
 			return Result{Identity: identity}
 		}
-		return j.verify(cacheKey, in, &token, window, key)
+		return j.verify(cacheKey, in, token, window, key)
 	})
 }
 

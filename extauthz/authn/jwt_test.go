@@ -349,7 +349,7 @@ func TestJWTTypes(t *testing.T) {
 				"iss": "https://issuer.example", "aud": authntest.Audience, "sub": "alice", "exp": now.Unix() + 60,
 			})
 			wantReason(t, authenticateAt(j, token, now), row.want)
-			if peek, ok := PeekJWT(token); ok && j.Takes(peek) != (row.want == 0) {
+			if peek, ok := new(Input).peekJWT(token); ok && j.Takes(peek) != (row.want == 0) {
 				t.Errorf("Takes(%+v) = %v, want the opposite", peek, j.Takes(peek))
 			}
 		})
@@ -372,9 +372,9 @@ func TestSemantics17WhichAuthenticatorTakesAJWT(t *testing.T) {
 		{"a token with an empty issuer", map[string]any{"iss": ""}, false, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			peek, ok := PeekJWT(sign(row.claims))
+			peek, ok := new(Input).peekJWT(sign(row.claims))
 			if !ok {
-				t.Fatal("PeekJWT is not ok")
+				t.Fatal("peekJWT is not ok")
 			}
 			if got := j.Takes(peek); got != row.takes {
 				t.Errorf("Takes(%+v) = %v, want %v", peek, got, row.takes)

@@ -136,7 +136,7 @@ func (k *KeyClaim) read(cacheKey CacheKey, in *Input, verified *Identity) (*carr
 	if carried, ok := k.carried.Get(cacheKey, in.Now); ok {
 		return carried, nil
 	}
-	token, _, err := parseJWS(in.Value, k.token.options.MaxTokenBytes)
+	token, _, err := in.parseJWS(in.Value, k.token.options.MaxTokenBytes)
 	if err != nil {
 		return nil, fmt.Errorf("reading a verified token: %w", err)
 	}

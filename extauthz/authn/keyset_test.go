@@ -305,7 +305,7 @@ func TestKeySetOutageAtStart(t *testing.T) {
 	if s := keys.State(); s.Ready || s.LastError == "" || !s.LastSuccess.IsZero() {
 		t.Errorf("state = %+v, want not ready, with an error", s)
 	}
-	peek, _ := PeekJWT(token)
+	peek, _ := new(Input).peekJWT(token)
 	if !j.Takes(peek) {
 		t.Error("a token of an issuer that is down is taken by nobody, want 503 for it")
 	}

@@ -241,7 +241,12 @@ func token68(s string) (string, bool) {
 	}
 	token := s[start:]
 	end := 0
-	for end < len(token) && token68Chars[token[end]] {
+	for ; len(token)-end >= 8; end += 8 { // nearly all of a token; the loop below finds its exact end
+		if c := token[end : end+8]; foreign[c[0]]|foreign[c[1]]|foreign[c[2]]|foreign[c[3]]|foreign[c[4]]|foreign[c[5]]|foreign[c[6]]|foreign[c[7]] != 0 {
+			break
+		}
+	}
+	for end < len(token) && foreign[token[end]] == 0 {
 		end++
 	}
 	if start == 0 || end == 0 {
@@ -374,11 +379,14 @@ func isTokenChar(c byte) bool {
 	return isAlphaNumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
-// token68Chars says of each byte whether it is in a token68 (RFC 9110 §11.2). Tokens
-// are long, and this is looked up for every byte of every one.
-var token68Chars = func() (table [256]bool) {
+// foreign is 0 for each byte that may be in a token68 before its padding (RFC 9110
+// §11.2), and 1 for others. Tokens are long, and this is looked up for every byte of
+// every one.
+var foreign = func() (table [256]uint8) {
 	for c := range table {
-		table[c] = isAlphaNumeric(byte(c)) || strings.IndexByte("-._~+/", byte(c)) >= 0
+		if !isAlphaNumeric(byte(c)) && strings.IndexByte("-._~+/", byte(c)) < 0 {
+			table[c] = 1
+		}
 	}
 	return table
 }()
