@@ -52,7 +52,7 @@ func (d *Document) decode(env func(string) (string, bool), m proto.Message) []Pr
 		return problems
 	}
 	var invalid *protovalidate.ValidationError
-	switch err := protovalidate.Validate(m); {
+	switch err := checkRules(m); {
 	case errors.As(err, &invalid):
 		for _, v := range invalid.Violations {
 			if p, ok := d.walker.violation(decoder.root, m.ProtoReflect().Descriptor(), v); ok {
