@@ -108,7 +108,7 @@ func Run(ctx context.Context, o Options) error {
 		return ErrConfiguration
 	}
 	s := &service{options: o, log: o.Log, metrics: metrics.New(o.Build)}
-	s.log.Info("runtime", tune(o.Env)...)
+	s.log.Info("runtime", tune(o.Env, loaded.Config.GetListen().GetOps().GetPprof())...)
 	s.gate = extauthz.NewGate(extauthz.Options{ShadowAll: o.ShadowAll, Trace: s.trace, Observe: s.observe})
 	s.metrics.Authenticators(s.authenticators, time.Now)
 
