@@ -22,9 +22,12 @@ import (
 	"time"
 )
 
+// servers are those of this binary, by the argument that starts them.
+var servers = map[string]func(address string) error{"floor": serveFloor, "bare": serveBare}
+
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "floor" {
-		if err := serveFloor(os.Args[2]); err != nil {
+	if serve := servers[os.Args[min(1, len(os.Args)-1)]]; serve != nil && len(os.Args) == 3 {
+		if err := serve(os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}

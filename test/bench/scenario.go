@@ -20,10 +20,12 @@ const (
 	neverSeen              // each token once: the verification itself comes on top of the target
 	noPlace                // no credential: a 401
 	publicPage             // a public route
+	bare                   // a good token, and a server that does not look at it
 )
 
 func scenarios() []scenario {
 	return []scenario{
+		{name: "grpc-go alone", target: 0.50, routes: 10, tokens: 1, load: bare}, // what all the others have on top
 		{name: "hot token, 10 routes", target: 0.50, routes: 10, tokens: 1},
 		{name: "1,000 distinct tokens", target: 0.58, routes: 10, tokens: 1000},
 		{name: "denial (wrong role)", target: 0.50, routes: 10, tokens: 1, load: wrongRole},
