@@ -26,6 +26,8 @@ const minPseudonymKey = 16
 // A DecisionLog says which decisions are recorded, and where.
 type DecisionLog struct {
 	File          string       // absolute or relative to the working folder; "": standard error
+	CollectorOnly bool         // neither a file nor standard error
+	Endpoint      string       // of an OpenTelemetry collector: http, https, grpc or grpcs; "": none
 	SampleAllowed float64      // the share of allowed decisions that are recorded, 0 to 1
 	PseudonymKey  authn.Secret // empty: personal values are written as they are
 	MaxBytes      int64        // of the file, before it is rotated
@@ -47,7 +49,18 @@ func (b *builder) buildDecisionLog() {
 	if n := b.size(m, "max_bytes", m.GetMaxBytes(), minLogBytes, maxLogBytes); n != 0 {
 		b.log.MaxBytes = int64(n)
 	}
-	if file := m.GetFile(); file != "" && file != "stderr" {
+	if m.GetOtlpEndpoint() != "" {
+		b.checkCollector(m, "http", "https", "grpc", "grpcs")
+		b.log.Endpoint = m.GetOtlpEndpoint()
+	}
+	switch file := m.GetFile(); file {
+	case "", "stderr":
+	case "none":
+		b.log.CollectorOnly = true
+		if m.GetOtlpEndpoint() == "" {
+			b.errorf(b.pos.field(m, "file"), "give otlp_endpoint as well, or remove decision_log", "decisions are recorded nowhere")
+		}
+	default:
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(b.dir, file)
 		}

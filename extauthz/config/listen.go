@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,19 +44,36 @@ func (b *builder) checkListen() {
 	}
 }
 
-// checkTracing checks where spans go. A collector is usually on the same machine or in
-// the same cluster, and gets no secrets: it may be asked without encryption.
+// checkTracing checks where spans go.
 func (b *builder) checkTracing() {
-	m := b.config.GetTracing()
-	if m == nil {
+	if m := b.config.GetTracing(); m != nil {
+		b.checkCollector(m, "http", "https")
+	}
+}
+
+// checkCollector checks the otlp_endpoint of m. A collector is usually on the same
+// machine or in the same cluster, and gets no secrets: it may be asked without encryption.
+func (b *builder) checkCollector(m interface {
+	proto.Message
+	GetOtlpEndpoint() string
+}, schemes ...string,
+) {
+	u, err := url.Parse(m.GetOtlpEndpoint())
+	remedy := ""
+	switch {
+	case err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		remedy = "write http://collector:4318"
+		if slices.Contains(schemes, "grpc") {
+			remedy += " or grpc://collector:4317"
+		}
+	case strings.HasPrefix(u.Scheme, "grpc") && u.Path != "":
+		remedy = "write grpc://collector:4317, without a path"
+	default:
 		return
 	}
-	u, err := url.Parse(m.GetOtlpEndpoint())
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		p := b.src.problem(b.pos.field(m, "otlp_endpoint"), "it is not the URL of a collector", "write http://collector:4318")
-		p.Source = "" // it may hold a password
-		b.errors = append(b.errors, p)
-	}
+	p := b.src.problem(b.pos.field(m, "otlp_endpoint"), "it is not the URL of a collector", remedy)
+	p.Source = "" // it may hold a password
+	b.errors = append(b.errors, p)
 }
 
 func (b *builder) checkListener(name string, l *configv1.Listener) {

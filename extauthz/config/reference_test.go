@@ -133,9 +133,6 @@ func (r *referencePage) message(d protoreflect.MessageDescriptor) []protoreflect
 	for i := range d.Fields().Len() {
 		f := d.Fields().Get(i)
 		text := r.comment(string(d.Name()) + "." + string(f.Name()))
-		if unsupported[f.FullName()] != "" {
-			text = "**Not supported yet.** " + text
-		}
 		if rule := bound(f); rule != "" {
 			text += " " + rule
 		}

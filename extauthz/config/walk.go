@@ -99,10 +99,6 @@ func (w *walker) message(subject string, n *yaml.Node, d protoreflect.MessageDes
 			w.errorf(key, meantField(key.Value, d), "unknown field %s", quote(key.Value))
 			continue
 		}
-		if sentence := unsupported[field.FullName()]; sentence != "" {
-			w.errorf(key, sentence, "field %s is not supported yet", quote(key.Value))
-			continue
-		}
 		if oneof := field.ContainingOneof(); oneof != nil && !oneof.IsSynthetic() {
 			if other := kinds[oneof.FullName()]; other != "" {
 				w.errorf(key, "keep one of the two", "field %s is already given as %s", quote(key.Value), quote(other))

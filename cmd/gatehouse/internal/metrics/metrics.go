@@ -46,6 +46,7 @@ type Metrics struct {
 	shadow    *prometheus.CounterVec
 	panics    prometheus.Counter
 	unlogged  prometheus.Counter
+	unsent    prometheus.Counter
 
 	reloads      *prometheus.CounterVec
 	reloadOK     prometheus.Gauge
@@ -109,6 +110,10 @@ func New(build Build) *Metrics {
 			Name: "gatehouse_decision_log_failures_total",
 			Help: "Times that records of decisions could not be written, and were lost.",
 		}),
+		unsent: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_decision_log_dropped_total",
+			Help: "Records of decisions that the OpenTelemetry collector did not get: it was down, refused them or was too slow.",
+		}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_reloads_total",
 			Help: "Loads of the configuration, the first included, by result: ok or failed.",
@@ -142,7 +147,7 @@ func New(build Build) *Metrics {
 		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Revision, "goversion": build.Go},
 	})
 	info.Set(1)
-	m.Registry.MustRegister(m.decisions, m.duration, m.ignored, m.shadow, m.panics, m.unlogged, m.reloads, m.reloadOK,
+	m.Registry.MustRegister(m.decisions, m.duration, m.ignored, m.shadow, m.panics, m.unlogged, m.unsent, m.reloads, m.reloadOK,
 		m.snapshotInfo, m.loadedAt, m.routes, m.shadowRoutes, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Registry.MustRegister(m.grpc.collectors()...)
@@ -215,6 +220,9 @@ func (m *Metrics) ReloadFailed() {
 
 // LogFailed says that records of decisions were lost.
 func (m *Metrics) LogFailed() { m.unlogged.Inc() }
+
+// RecordsDropped says that n records did not reach the collector.
+func (m *Metrics) RecordsDropped(n int) { m.unsent.Add(float64(n)) }
 
 // labelOf is the label of the i-th route.
 func labelOf(i int, name string) string {

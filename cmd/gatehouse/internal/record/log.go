@@ -1,4 +1,5 @@
-// Package record writes the decision log and reads it back. Start reading at [Log].
+// Package record writes the decision log and reads it back. Start reading at [Log];
+// what a [Collector] gets of it as well is in collector.go.
 package record
 
 import (
@@ -27,12 +28,13 @@ const (
 
 // Options say what is recorded, and where.
 type Options struct {
-	File          string    // "": Out
-	Out           io.Writer // for File ""
-	SampleAllowed float64   // the share of allowed decisions that are recorded, 0 to 1
-	PseudonymKey  string    // "": personal values are written as they are
-	MaxBytes      int64     // of File, before it is rotated
-	Keep          int       // how many rotated files are kept
+	File          string     // "": Out
+	Out           io.Writer  // for File ""; nil: only Collector
+	Collector     *Collector // gets the records as well; nil: none. It is not closed with the log
+	SampleAllowed float64    // the share of allowed decisions that are recorded, 0 to 1
+	PseudonymKey  string     // "": personal values are written as they are
+	MaxBytes      int64      // of File, before it is rotated
+	Keep          int        // how many rotated files are kept
 
 	// Failed is told when records could not be written. They are lost: a full disk
 	// does not stop decisions.
@@ -94,12 +96,23 @@ func (l *Log) Write(r *extauthz.Record) bool {
 	line := l.lines.Get().(*[]byte)
 	defer l.lines.Put(line)
 	*line = appendLine((*line)[:0], r, l.hide)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
+	if !l.hold(*line) {
 		return false
 	}
-	l.buffer.Write(*line)
+	if l.options.Collector != nil {
+		l.options.Collector.emit(r, *line)
+	}
+	return true
+}
+
+// hold keeps a line for the next flush. It returns false if the log is closed.
+func (l *Log) hold(line []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.options.File == "" && l.options.Out == nil {
+		return !l.closed
+	}
+	l.buffer.Write(line)
 	if l.buffer.Len() >= flushBytes {
 		l.flush()
 	}

@@ -49,7 +49,7 @@ func (s *service) reload() {
 
 // use makes loaded decide from now on.
 func (s *service) use(loaded *config.Loaded, report *config.Report) error {
-	records, err := s.openRecords(loaded.DecisionLog)
+	records, collector, err := s.openRecords(loaded.DecisionLog, s.collector)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,11 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 		traced = before.Config.GetTracing()
 	}
 	if err := s.useTracing(traced, loaded.Config.GetTracing()); err != nil {
-		return errors.Join(err, s.closeRecords(records))
+		err = errors.Join(err, s.closeRecords(records))
+		if collector != s.collector {
+			err = errors.Join(err, s.closeCollector(collector))
+		}
+		return err
 	}
 	s.watchStore(loaded.Store)
 	loaded.Start()
@@ -70,9 +74,7 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 	// Reading a file takes several times the memory of what is made of it, and with
 	// gcPercent the collector would let that stand. Beside the Checks, which go on.
 	go debug.FreeOSMemory()
-	if err := s.closeRecords(s.records.Swap(records)); err != nil {
-		s.log.Error("decision log", zap.Error(err))
-	}
+	s.useRecords(records, collector)
 	s.mu.Lock()
 	s.loadedAt, s.broken = now, nil
 	s.mu.Unlock()

@@ -88,10 +88,14 @@ type service struct {
 	loaded   atomic.Pointer[config.Loaded]
 	records  atomic.Pointer[record.Log]     // nil: decisions are not recorded
 	tracer   atomic.Pointer[tracing.Tracer] // nil: decisions are not traced
+	collects atomic.Bool                    // decisions are sent to collector
 	settled  atomic.Bool                    // the issuers of the first configuration have answered, or failed to
 	draining atomic.Bool
 
-	watcher *config.Watcher // nil where files cannot be watched
+	watcher   *config.Watcher   // nil where files cannot be watched
+	collector *record.Collector // of the loop in Run; nil: records stay here
+	retiring  sync.WaitGroup    // collectors that a reload replaced
+	ending    <-chan struct{}   // closed when the process is to end
 
 	mu       sync.Mutex
 	loadedAt time.Time
@@ -107,7 +111,7 @@ func Run(ctx context.Context, o Options) error {
 		fmt.Fprint(o.Err, report)
 		return ErrConfiguration
 	}
-	s := &service{options: o, log: o.Log, metrics: metrics.New(o.Build)}
+	s := &service{options: o, log: o.Log, metrics: metrics.New(o.Build), ending: ctx.Done()}
 	s.log.Info("runtime", tune(o.Env, loaded.Config.GetListen().GetOps().GetPprof())...)
 	s.gate = extauthz.NewGate(extauthz.Options{ShadowAll: o.ShadowAll, Trace: s.trace, Observe: s.observe})
 	s.metrics.Authenticators(s.authenticators, time.Now)
@@ -181,7 +185,9 @@ func Run(ctx context.Context, o Options) error {
 			s.door.GracefulStop()
 			s.closeTracer(s.tracer.Load())
 			s.loaded.Load().Close()
-			return errors.Join(admin.Close(), ops.Close(), s.closeRecords(s.records.Load()), s.log.Close())
+			err := errors.Join(admin.Close(), ops.Close(), s.closeRecords(s.records.Load()), s.closeCollector(s.collector))
+			s.retiring.Wait()
+			return errors.Join(err, s.log.Close())
 		}
 	}
 }

@@ -421,6 +421,19 @@ func TestDecisionLog(t *testing.T) {
 	if err != nil || strings.Contains(string(content), "allowed") || strings.Contains(string(content), "guess") {
 		t.Errorf("decisions.log = %s, %v; want the refusal only, and no credential", content, err)
 	}
+	// logrotate moves it away and sends SIGHUP.
+	if err := os.Rename(file, file+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the next load", func() bool { return strings.Count(r.log.String(), "configuration loaded") == 3 })
+	r.check("/orders/2", "x-api-key", "guess")
+	r.eventually("a record in a new file", func() bool {
+		content, _ := os.ReadFile(file)
+		return strings.Count(string(content), "\n") == 1 && strings.Contains(string(content), `"/orders/2"`)
+	})
 }
 
 func TestShadowAll(t *testing.T) {

@@ -16,13 +16,16 @@ import (
 // more of them.
 const traceCloseTimeout = 5 * time.Second
 
-// trace begins the span of a call.
+// trace begins the span of a call, or finds the one that it belongs to where no span is
+// made but records go to a collector.
 func (s *service) trace(ctx context.Context, c *extauthz.Call) (context.Context, bool) {
-	tracer := s.tracer.Load()
-	if tracer == nil {
-		return ctx, false
+	if tracer := s.tracer.Load(); tracer != nil {
+		return tracer.Begin(ctx, c), true
 	}
-	return tracer.Begin(ctx, c), true
+	if s.collects.Load() {
+		return tracing.Join(ctx, c), true
+	}
+	return ctx, false
 }
 
 // useTracing traces as t says from now on; before is what was said so far, and nil is

@@ -70,19 +70,38 @@ func New(ctx context.Context, o Options) (*Tracer, error) {
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(o.Sample))),
 		sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(batchTimeout), sdktrace.WithMaxQueueSize(queueSpans)),
-		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "gatehouse"), attribute.String("service.version", o.Version))),
+		sdktrace.WithResource(Resource(o.Version)),
 	)
 	return &Tracer{provider: provider, tracer: provider.Tracer("github.com/gatehouse-authz/gatehouse")}, nil
+}
+
+// Resource says what sends: this version of gatehouse, unless the environment names and
+// describes it in another way (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES).
+func Resource(version string) *resource.Resource {
+	ours := resource.NewSchemaless(attribute.String("service.name", "gatehouse"), attribute.String("service.version", version))
+	theirs, err := resource.New(context.Background(), resource.WithFromEnv())
+	if err != nil {
+		return ours // what is malformed there describes nothing
+	}
+	merged, err := resource.Merge(ours, theirs)
+	if err != nil {
+		return ours
+	}
+	return merged
 }
 
 // Close sends what waits, until ctx ends.
 func (t *Tracer) Close(ctx context.Context) error { return t.provider.Shutdown(ctx) }
 
-// Begin starts the span of a call. Its parent is Envoy's span, of which the metadata of
-// the call tell, or else the headers of the request (W3C trace context).
+// Join adds the span that a call belongs to: Envoy's, of which the metadata of the call
+// tell, or else the headers of the request (W3C trace context).
+func Join(ctx context.Context, c *extauthz.Call) context.Context {
+	return propagation.TraceContext{}.Extract(ctx, carrier{ctx, c})
+}
+
+// Begin starts the span of a call, below the one that it belongs to.
 func (t *Tracer) Begin(ctx context.Context, c *extauthz.Call) context.Context {
-	ctx = propagation.TraceContext{}.Extract(ctx, carrier{ctx, c})
-	ctx, _ = t.tracer.Start(ctx, "gatehouse.check", trace.WithSpanKind(trace.SpanKindServer))
+	ctx, _ = t.tracer.Start(Join(ctx, c), "gatehouse.check", trace.WithSpanKind(trace.SpanKindServer))
 	return ctx
 }
 

@@ -1174,7 +1174,7 @@ func (x *Limits) GetQueue() uint32 {
 // One record per decision, as JSON lines.
 type DecisionLog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The file, or `stderr` (default).
+	// The file, or `stderr` (default), or `none`: only `otlp_endpoint`.
 	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
 	// The share of allowed decisions that are recorded, 0 to 1. Refusals always are. Default 1.
 	SampleAllowed *float64 `protobuf:"fixed64,2,opt,name=sample_allowed,json=sampleAllowed,proto3,oneof" json:"sample_allowed,omitempty"`
@@ -1185,7 +1185,11 @@ type DecisionLog struct {
 	MaxBytes string `protobuf:"bytes,4,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// How many rotated files are kept. Default 5.
 	Keep *uint32 `protobuf:"varint,5,opt,name=keep,proto3,oneof" json:"keep,omitempty"`
-	// An OTLP/HTTP endpoint that receives the records as logs as well.
+	// An OpenTelemetry collector that receives the records as logs as well: `http://collector:4318`
+	// (OTLP/HTTP) or `grpc://collector:4317` (OTLP/gRPC); `https` and `grpcs` are encrypted.
+	// Headers and certificates are OpenTelemetry's environment variables, such as
+	// `OTEL_EXPORTER_OTLP_HEADERS`. Decisions do not wait for it: what does not fit into a
+	// queue of 4096 records or 16 MiB is dropped and counted.
 	OtlpEndpoint  string `protobuf:"bytes,6,opt,name=otlp_endpoint,json=otlpEndpoint,proto3" json:"otlp_endpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
