@@ -1,6 +1,8 @@
 package main
 
 import (
+	"compress/gzip"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +11,19 @@ import (
 
 const recordedDecision = `{"id":"one","request":{"method":"GET","scheme":"https","host":"localhost","path":"/admin/x"},"route":"admin","outcome":"forbidden","reason":"requirement_not_met","principal":{"authenticator":"machines","realm":"machines","roles":["reader"]}}
 `
+
+func gzipped(t *testing.T, text string) string {
+	t.Helper()
+	var b strings.Builder
+	z := gzip.NewWriter(&b)
+	if _, err := io.WriteString(z, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
 
 func TestReplayCommand(t *testing.T) {
 	dir := t.TempDir()
@@ -29,6 +44,15 @@ routes:
 	wider := write("wider.yaml", strings.Replace(text, "[admin]}}", "[reader]}}", 1))
 	log := write("decisions.jsonl", recordedDecision)
 	other := write("other.jsonl", "no record\n")
+	compressed := write("decisions.jsonl.1.gz", gzipped(t, recordedDecision))
+	long := gzipped(t, strings.Repeat(recordedDecision, 1000))
+	compressedCut := write("cut.gz", long[:len(long)/2])
+	cut := write("cut.jsonl", recordedDecision+recordedDecision[:100])
+	foreign := write("foreign.jsonl", recordedDecision+
+		strings.Replace(recordedDecision, `"id"`, `"verdicts":[],"id"`, 1)+
+		strings.Replace(recordedDecision, "requirement_not_met", "full_moon", 1))
+	broken := write("broken.jsonl", recordedDecision[:100]+"\n"+recordedDecision)
+	noGzip := write("no.gz", "\x1f\x8bnothing")
 	for _, row := range []struct {
 		name string
 		args []string
@@ -37,14 +61,20 @@ routes:
 	}{
 		{"nothing flips", []string{"--log", log, "--config", same, "--fail-on", "any"}, exitOK, "1 records, 0 come out differently"},
 		{"what widens is refused", []string{"--log", log, "--config", wider}, exitRefused, "1: forbidden -> allowed (requirement_met)\n  old: route \"admin\"\n"},
-		{"what widens does not narrow", []string{"--log", log, "--config", wider, "--fail-on", "narrow"}, exitOK, "line 1: GET localhost/admin/x by authenticator machines, roles reader"},
+		{"what widens does not narrow", []string{"--log", log, "--config", wider, "--fail-on", "narrow"}, exitOK, "decisions.jsonl:1: GET localhost/admin/x by authenticator machines, roles reader"},
 		{"JSON", []string{"--log", log, "--config", wider, "--output", "json"}, exitRefused, `"count": 1`},
 		{"standard input", []string{"--log", "-", "--config", wider}, exitRefused, "forbidden -> allowed"},
 		{"no log", []string{"--config", same}, exitUsage, "--log is missing"},
 		{"no configuration", []string{"--log", log}, exitUsage, "--config is missing"},
 		{"an unknown kind of flip", []string{"--log", log, "--config", same, "--fail-on", "all"}, exitUsage, "give widen, narrow or any"},
 		{"a log that is not there", []string{"--log", filepath.Join(dir, "nowhere"), "--config", same}, exitRefused, "reading the decision log"},
-		{"a file that is no log", []string{"--log", other, "--config", same}, exitRefused, "holds no record of a decision (1 other lines): give the file of decision_log"},
+		{"several logs, in their order", []string{"--config", wider, compressed, log}, exitRefused, "  " + compressed + ":1: GET"},
+		{"a log that is cut off", []string{"--config", same, cut}, exitOK, "1 end with their log, in the middle of a record: the writer was killed, or still writes (first: " + cut + ":2)"},
+		{"a compressed log that is cut off", []string{"--config", same, "--output", "json", compressedCut}, exitOK, `"kind": "cut"`},
+		{"records of another version", []string{"--config", same, foreign}, exitOK, "2 were written by another version of gatehouse, and are not decided: replay them with that version (first: " + foreign + `:2, unknown field "verdicts")`},
+		{"a broken record", []string{"--config", same, broken}, exitOK, "1 begin like a record and are not JSON (first: " + broken + ":1, "},
+		{"what is not gzip", []string{"--config", same, noGzip}, exitRefused, "no.gz: it begins like gzip and is not"},
+		{"a file that is no log", []string{"--log", other, "--config", same}, exitRefused, "other.jsonl:1"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			got := runEnv(t, diffEnvironment, recordedDecision, append([]string{"replay"}, row.args...)...)

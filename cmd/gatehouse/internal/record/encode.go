@@ -57,7 +57,10 @@ func appendLine(b []byte, r *extauthz.Record, hide *pseudonyms) []byte {
 		w.Text("reason", s.Reason.String())
 		w.End()
 	}
-	w.True("pseudonymous", hide != nil)
+	if hide != nil {
+		w.True("pseudonymous", true)
+		w.Text("pseudonym_key_id", hide.id)
+	}
 	w.End()
 	return append(w.Buffer, '\n')
 }

@@ -60,7 +60,7 @@ func Open(o Options) (*Log, error) {
 	l := &Log{options: o, flusher: make(chan struct{})}
 	l.lines.New = func() any { return new([]byte) }
 	if o.PseudonymKey != "" {
-		l.hide = &pseudonyms{[]byte(o.PseudonymKey)}
+		l.hide = newPseudonyms([]byte(o.PseudonymKey))
 	}
 	if o.File != "" {
 		if err := l.open(); err != nil {

@@ -73,7 +73,7 @@ func TestLineIsWhatTheSchemaSays(t *testing.T) {
 		for _, key := range []string{"", "key-one-0123456789"} {
 			var hide *pseudonyms
 			if key != "" {
-				hide = &pseudonyms{[]byte(key)}
+				hide = newPseudonyms([]byte(key))
 			}
 			r := sample(policy.ReasonMet)
 			row.change(r)
@@ -105,7 +105,7 @@ func TestLineOfARefusalIsWhatTheSchemaSays(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	for _, hide := range []*pseudonyms{nil, {[]byte("key-one-0123456789")}} {
+	for _, hide := range []*pseudonyms{nil, newPseudonyms([]byte("key-one-0123456789"))} {
 		r := sample(policy.ReasonMet)
 		r.Decision.Principal.Subject = "eve\xff"
 		r.Decision = table.Match(r.Request).Decide(r.Decision.Principal, r.Request)
@@ -125,6 +125,9 @@ func newDecision(r *extauthz.Record, hide *pseudonyms) *decisionv1.Decision {
 		Id: strings.Clone(r.ID), Time: timestamppb.New(r.Time), Latency: durationpb.New(r.Latency), Door: r.Door.String(),
 		Request: newRequest(r, hide), Position: d.At.String(), Outcome: d.Outcome.String(), Reason: d.Reason.String(),
 		Status: int32(r.Status), Authenticator: r.Authenticator, Pseudonymous: hide != nil,
+	}
+	if hide != nil {
+		out.PseudonymKeyId = hide.id
 	}
 	if r.Snapshot != nil {
 		out.Snapshot = r.Snapshot.Config().Hash

@@ -11,9 +11,17 @@ import (
 // meet by chance.
 const pseudonymBytes = 16
 
+// keyIDBytes name a key: enough to tell the few that a site ever has from each other.
+const keyIDBytes = 4
+
 // pseudonyms replaces personal values by a keyed hash, so that equal values stay equal. A
 // nil pseudonyms leaves them as they are.
-type pseudonyms struct{ key []byte }
+type pseudonyms struct {
+	key []byte
+	id  string // of the key
+}
+
+func newPseudonyms(key []byte) *pseudonyms { return &pseudonyms{key, KeyID(key)} }
 
 func (p *pseudonyms) of(value string) string {
 	if p == nil || value == "" {
@@ -27,4 +35,12 @@ func Pseudonym(key []byte, value string) string {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(strings.ToValidUTF8(value, "\uFFFD"))) // never fails (hash.Hash)
 	return "p:" + hex.EncodeToString(mac.Sum(nil)[:pseudonymBytes])
+}
+
+// KeyID names a key of pseudonyms in the records that were written with it. It tells two
+// keys apart and is no pseudonym of anything.
+func KeyID(key []byte) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("gatehouse pseudonym key\x00")) // never fails (hash.Hash)
+	return hex.EncodeToString(mac.Sum(nil)[:keyIDBytes])
 }

@@ -1,12 +1,11 @@
 // Package replay decides recorded decisions again, by another configuration, and counts
-// those that come out differently. Start reading at [Run]; decide.go is one record.
+// those that come out differently. Start reading at [Run]; read.go finds the lines of
+// logs, decide.go decides one, tally.go counts.
 package replay
 
 import (
-	"bufio"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -17,22 +16,18 @@ import (
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
-const (
-	// maxLine bounds one record, in bytes; a path may be some 60 KiB.
-	maxLine = 4 << 20
-	// batchBytes is how much of a log one worker gets at a time.
-	batchBytes = 256 << 10
-	// maxExamples are shown of one kind of flip.
-	maxExamples = 3
-)
+// A Log is one file of records, as it is or compressed by gzip.
+type Log struct {
+	Name string // as places name it
+	In   io.Reader
+}
 
 // A Result is what came of a replay.
 type Result struct {
 	Records int // that were decided again
-	Skipped int // lines that are no record of a decision
-	Open    int // records of which the log does not hold what decides; see Verdict
-	Hidden  int // pseudonymous records, whose names could not be compared for want of a key
+	Skipped int // lines that are no record of a decision that can be read
 	Flips   []*Flip
+	Notes   []Note // what else is to be known, by kind
 }
 
 // A Flip is a kind of difference: records of one route that come out differently in one way.
@@ -42,7 +37,7 @@ type Flip struct {
 	At                 policy.Position
 	Reason             string // of the new outcome
 	Count              int
-	Examples           []Example // the first ones in the log
+	Examples           []Example // the first ones in the logs
 }
 
 // Widens tells whether what was refused passes.
@@ -53,129 +48,89 @@ func (f *Flip) Narrows() bool { return f.Before == policy.Allowed.String() }
 
 // An Example is a record that flips.
 type Example struct {
-	Line    int // in the log, counted from 1
+	At      Place
 	ID      string
 	Request string // method, host and path
 	Caller  *policy.Principal
 }
 
-// A batch is some lines of a log.
-type batch struct {
-	first int // number of its first line
-	lines []byte
-	ends  []int // of each line, in lines
+// A Place is a line of a log.
+type Place struct {
+	Log  string
+	Line int // counted from 1
+
+	index int // of the log
 }
 
-// Run decides every record of log again by loaded, several at a time.
-func Run(ctx context.Context, log io.Reader, loaded *config.Loaded) (*Result, error) {
+func (p Place) String() string { return fmt.Sprintf("%s:%d", p.Log, p.Line) }
+
+func comparePlaces(a, b Place) int {
+	return cmp.Or(cmp.Compare(a.index, b.index), cmp.Compare(a.Line, b.Line))
+}
+
+// A Note is about lines or records that a replay could do nothing, or not everything, with.
+type Note struct {
+	Kind  Kind
+	Count int
+	First Place
+	Cause string // of the first one; may be empty
+}
+
+// A Kind is what a note is about.
+type Kind uint8
+
+const (
+	Open     Kind = iota // the log does not hold what the new decision depends on
+	Hidden               // pseudonyms, and no key is known: conditions on names do not hold
+	OtherKey             // pseudonyms of another key: conditions on names do not hold
+	Foreign              // written by another version: with something that is unknown here
+	Broken               // begins like a record, and is no JSON
+	Cut                  // so, and is the last line of its log: the writer was killed, or still writes
+	NoRecord             // something else, such as the lines of the log of the process
+
+	kinds
+)
+
+var kindNames = [kinds]string{"open", "hidden", "other_key", "foreign", "broken", "cut", "no_record"}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// IsSkipped tells whether a note is about lines that were not decided.
+func (k Kind) IsSkipped() bool { return k >= Foreign }
+
+// Of gives the note of a kind; its count is 0 if there is nothing to note.
+func (r *Result) Of(k Kind) Note {
+	if i := slices.IndexFunc(r.Notes, func(n Note) bool { return n.Kind == k }); i >= 0 {
+		return r.Notes[i]
+	}
+	return Note{Kind: k}
+}
+
+// Run decides every record of the logs again by loaded, several at a time. The logs are
+// read in their order.
+func Run(ctx context.Context, logs []Log, loaded *config.Loaded) (*Result, error) {
 	batches := make(chan *batch, runtime.GOMAXPROCS(0))
 	tallies := make([]*tally, runtime.GOMAXPROCS(0))
 	judge := newJudge(loaded)
 	var workers sync.WaitGroup
 	for i := range tallies {
-		tallies[i] = &tally{flips: map[flipKey]*Flip{}}
+		tallies[i] = newTally()
 		workers.Go(func() {
 			for b := range batches {
 				start := 0
 				for j, end := range b.ends {
-					judge.line(b.lines[start:end], b.first+j, tallies[i])
+					at := Place{b.log, b.first + j, b.index}
+					judge.line(b.lines[start:end], at, b.cut && j == len(b.ends)-1, tallies[i])
 					start = end
 				}
 			}
 		})
 	}
-	err := read(ctx, log, batches)
+	err := readAll(ctx, logs, batches)
 	close(batches)
 	workers.Wait()
 	if err != nil {
 		return nil, err
 	}
 	return merge(tallies), nil
-}
-
-// read splits a log into batches of whole lines.
-func read(ctx context.Context, log io.Reader, batches chan<- *batch) error {
-	scanner := bufio.NewScanner(log)
-	scanner.Buffer(make([]byte, 0, batchBytes), maxLine)
-	next := &batch{first: 1}
-	number := 0
-	for scanner.Scan() {
-		number++
-		next.lines = append(next.lines, scanner.Bytes()...)
-		next.ends = append(next.ends, len(next.lines))
-		if len(next.lines) < batchBytes {
-			continue
-		}
-		select {
-		case batches <- next:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		next = &batch{first: number + 1, lines: make([]byte, 0, batchBytes+batchBytes/4)}
-	}
-	if err := scanner.Err(); err != nil {
-		if errors.Is(err, bufio.ErrTooLong) {
-			return fmt.Errorf("reading the decision log: line %d is over %d MiB", number+1, maxLine>>20)
-		}
-		return fmt.Errorf("reading the decision log: %w", err)
-	}
-	select {
-	case batches <- next:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// A tally is what one worker has counted.
-type tally struct {
-	records, skipped, open, hidden int
-	flips                          map[flipKey]*Flip
-}
-
-type flipKey struct {
-	before, after, oldRoute, newRoute, reason string
-	at                                        policy.Position
-}
-
-func (t *tally) add(f Flip, e Example) {
-	key := flipKey{f.Before, f.After, f.OldRoute, f.NewRoute, f.Reason, f.At}
-	known := t.flips[key]
-	if known == nil {
-		known = &f
-		t.flips[key] = known
-	}
-	known.Count++
-	if len(known.Examples) < maxExamples {
-		known.Examples = append(known.Examples, e) // a worker sees lines in order
-	}
-}
-
-// merge adds the workers' counts; the most frequent flips come first.
-func merge(tallies []*tally) *Result {
-	result := &Result{}
-	flips := map[flipKey]*Flip{}
-	for _, t := range tallies {
-		result.Records += t.records
-		result.Skipped += t.skipped
-		result.Open += t.open
-		result.Hidden += t.hidden
-		for key, f := range t.flips {
-			if flips[key] == nil {
-				flips[key] = f
-				result.Flips = append(result.Flips, f)
-				continue
-			}
-			flips[key].Count += f.Count
-			flips[key].Examples = append(flips[key].Examples, f.Examples...)
-		}
-	}
-	for _, f := range result.Flips {
-		slices.SortFunc(f.Examples, func(a, b Example) int { return cmp.Compare(a.Line, b.Line) })
-		f.Examples = f.Examples[:min(len(f.Examples), maxExamples)]
-	}
-	slices.SortFunc(result.Flips, func(a, b *Flip) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Examples[0].Line, b.Examples[0].Line))
-	})
-	return result
 }

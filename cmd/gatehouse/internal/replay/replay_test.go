@@ -90,6 +90,11 @@ var requests = []string{
 	"- GET /public/x", "ruth-key GET /public/x", "ada-key GET /admin/x", "- GET /a//b",
 }
 
+// run decides one log again.
+func run(t testing.TB, log []byte, loaded *config.Loaded) (*Result, error) {
+	return Run(t.Context(), []Log{{"log", bytes.NewReader(log)}}, loaded)
+}
+
 func flips(r *Result) []string {
 	var list []string
 	for _, f := range r.Flips {
@@ -107,8 +112,8 @@ func TestSameConfiguration(t *testing.T) {
 		if key != "" && bytes.Contains(log, []byte(`"ruth"}`)) {
 			t.Fatalf("the log has names: %s", log)
 		}
-		result, err := Run(t.Context(), bytes.NewReader(log), loaded)
-		if err != nil || len(result.Flips) > 0 || result.Records != len(requests) || result.Hidden > 0 {
+		result, err := run(t, log, loaded)
+		if err != nil || len(result.Flips) > 0 || result.Records != len(requests) || result.Of(Hidden).Count > 0 {
 			t.Errorf("with key %q: %+v, flips %v, %v", key, result, flips(result), err)
 		}
 	}
@@ -118,7 +123,7 @@ func TestSameConfiguration(t *testing.T) {
 func TestOtherConfiguration(t *testing.T) {
 	log := recorded(t, load(t, before), environment["PSEUDONYM_KEY"], 10, requests...)
 	log = append(log, "not a record\n{\"level\":\"info\"}\n"...)
-	result, err := Run(t.Context(), bytes.NewReader(log), load(t, after))
+	result, err := run(t, log, load(t, after))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,11 +132,11 @@ func TestOtherConfiguration(t *testing.T) {
 		t.Errorf("flips = %q, want %q", got, want)
 	}
 	// Nobody looked at ada's key on /admin/x, and the path of /a//b is not one.
-	if result.Records != 10*len(requests) || result.Skipped != 2 || result.Open != 20 {
-		t.Errorf("%d records, %d skipped, %d open; want %d, 2, 20", result.Records, result.Skipped, result.Open, 10*len(requests))
+	if result.Records != 10*len(requests) || result.Skipped != 2 || result.Of(Open).Count != 20 {
+		t.Errorf("%d records, %d skipped, %d open; want %d, 2, 20", result.Records, result.Skipped, result.Of(Open).Count, 10*len(requests))
 	}
 	first := result.Flips[0].Examples
-	if len(first) != maxExamples || first[0].Line != 1 || first[0].Request != "GET localhost/orders/1" || first[0].Caller == nil {
+	if len(first) != maxExamples || first[0].At.String() != "log:1" || first[0].Request != "GET localhost/orders/1" || first[0].Caller == nil {
 		t.Errorf("examples = %+v, want the first three, from line 1", first)
 	}
 }
@@ -140,15 +145,15 @@ func TestOtherConfiguration(t *testing.T) {
 func TestPseudonymsWithoutKey(t *testing.T) {
 	log := recorded(t, load(t, before), environment["PSEUDONYM_KEY"], 1, "ada-key GET /ada")
 	loaded := load(t, strings.Replace(before, ", pseudonym_key: {env: PSEUDONYM_KEY}", "", 1))
-	result, err := Run(t.Context(), bytes.NewReader(log), loaded)
-	if err != nil || result.Hidden != 1 || len(result.Flips) != 1 {
+	result, err := run(t, log, loaded)
+	if err != nil || result.Of(Hidden).Count != 1 || len(result.Flips) != 1 {
 		t.Errorf("result %+v, %v; want one hidden name, and what it flips", result, err)
 	}
 }
 
 func TestLineTooLong(t *testing.T) {
-	_, err := Run(t.Context(), strings.NewReader(strings.Repeat("x", maxLine+1)), load(t, before))
-	if err == nil || !strings.Contains(err.Error(), "line 1 is over 4 MiB") {
+	_, err := run(t, bytes.Repeat([]byte("x"), maxLine+1), load(t, before))
+	if err == nil || !strings.Contains(err.Error(), "log:1: the line is over 4 MiB") {
 		t.Errorf("error %v, want the line and the limit", err)
 	}
 }
@@ -159,7 +164,7 @@ func BenchmarkReplay(b *testing.B) {
 	b.SetBytes(int64(len(log)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Run(b.Context(), bytes.NewReader(log), loaded); err != nil {
+		if _, err := run(b, log, loaded); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -64,9 +64,12 @@ type Decision struct {
 	// What routes in shadow mode would have decided.
 	Shadow *Shadow `protobuf:"bytes,17,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	// Subject, username and source are keyed hashes (`decision_log.pseudonym_key`).
-	Pseudonymous  bool `protobuf:"varint,18,opt,name=pseudonymous,proto3" json:"pseudonymous,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Pseudonymous bool `protobuf:"varint,18,opt,name=pseudonymous,proto3" json:"pseudonymous,omitempty"`
+	// Names the key of the pseudonyms without telling it, so that records of another key are
+	// not taken for records of other people.
+	PseudonymKeyId string `protobuf:"bytes,19,opt,name=pseudonym_key_id,json=pseudonymKeyId,proto3" json:"pseudonym_key_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Decision) Reset() {
@@ -223,6 +226,13 @@ func (x *Decision) GetPseudonymous() bool {
 		return x.Pseudonymous
 	}
 	return false
+}
+
+func (x *Decision) GetPseudonymKeyId() string {
+	if x != nil {
+		return x.PseudonymKeyId
+	}
+	return ""
 }
 
 // The request in its canonical reading; of a malformed one as it came.
@@ -653,7 +663,7 @@ var File_gatehouse_decision_v1_decision_proto protoreflect.FileDescriptor
 
 const file_gatehouse_decision_v1_decision_proto_rawDesc = "" +
 	"\n" +
-	"$gatehouse/decision/v1/decision.proto\x12\x15gatehouse.decision.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x05\n" +
+	"$gatehouse/decision/v1/decision.proto\x12\x15gatehouse.decision.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x05\n" +
 	"\bDecision\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x123\n" +
@@ -673,7 +683,8 @@ const file_gatehouse_decision_v1_decision_proto_rawDesc = "" +
 	"\rauthenticator\x18\x0f \x01(\tR\rauthenticator\x12\x16\n" +
 	"\x06detail\x18\x10 \x01(\tR\x06detail\x125\n" +
 	"\x06shadow\x18\x11 \x01(\v2\x1d.gatehouse.decision.v1.ShadowR\x06shadow\x12\"\n" +
-	"\fpseudonymous\x18\x12 \x01(\bR\fpseudonymous\"\xb9\x02\n" +
+	"\fpseudonymous\x18\x12 \x01(\bR\fpseudonymous\x12(\n" +
+	"\x10pseudonym_key_id\x18\x13 \x01(\tR\x0epseudonymKeyId\"\xb9\x02\n" +
 	"\aRequest\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x16\n" +
 	"\x06scheme\x18\x02 \x01(\tR\x06scheme\x12\x12\n" +
