@@ -3,7 +3,14 @@ package extauthz
 import (
 	"context"
 	"sync/atomic"
+	"time"
 )
+
+// patience is the longest that a call waits for a slot. One whose caller says how long
+// it waits itself, as Envoy does, is told after a quarter of that: a refusal that comes in
+// time, rather than an answer that comes too late, and the slot goes to a call that
+// can still be answered.
+const patience = 5 * time.Second
 
 // An admission bounds how many calls are worked on at once and how many wait for that.
 // Whoever comes when the queue is full is told so at once: an answer in time, if a
@@ -19,7 +26,7 @@ func newAdmission(concurrent, queue int) *admission {
 }
 
 // enter waits for a slot. It tells whether there is one, which the caller must then
-// leave; a caller whose context ends while it waits has none.
+// leave; a caller whose context ends while it waits, or whose patience does, has none.
 func (a *admission) enter(ctx context.Context) bool {
 	select {
 	case a.slots <- struct{}{}:
@@ -30,12 +37,22 @@ func (a *admission) enter(ctx context.Context) bool {
 	if a.waiting.Add(1) > a.queue {
 		return false
 	}
+	wait := time.NewTimer(patienceOf(ctx, time.Now()))
+	defer wait.Stop()
 	select {
 	case a.slots <- struct{}{}:
 		return true
 	case <-ctx.Done():
-		return false
+	case <-wait.C:
 	}
+	return false
+}
+
+func patienceOf(ctx context.Context, now time.Time) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(patience, deadline.Sub(now)/4)
+	}
+	return patience
 }
 
 func (a *admission) leave() { <-a.slots }

@@ -28,11 +28,12 @@ const (
 	// a Check costs a tenth less CPU time than without.
 	streamWorkers = 16
 
-	// streamWindow and connectionWindow are how many bytes clients may send before we
-	// have taken them. Fixed ones spare the pings by which grpc-go would measure the
-	// line: a twentieth of what a Check costs. A stream's bounds what waits in memory.
-	streamWindow     = 64 << 10
-	connectionWindow = 1 << 20
+	// window is how many bytes a client may send, per stream and per connection, before
+	// we have taken them. A fixed one spares the pings by which grpc-go would measure
+	// the line, a twentieth of what a Check costs. A small one keeps Checks from waiting
+	// where nobody looks at their deadline: with a megabyte, twice the load that can be
+	// answered left nearly all of them to time out; with 64 KiB they are refused at once.
+	window = 64 << 10
 
 	// spareStreams are those of one connection that find the queue full and are told so.
 	// Without any, callers would wait for a stream, out of our sight.
@@ -94,8 +95,8 @@ func NewServer(gate *Gate, options ServerOptions) (*Server, error) {
 		return nil, errors.New("the protobuf codec is not registered")
 	}
 	serverOptions := []grpc.ServerOption{
-		grpc.InitialWindowSize(streamWindow),
-		grpc.InitialConnWindowSize(connectionWindow),
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(window),
 		grpc.ForceServerCodecV2(checkCodec{CodecV2: generated, release: s.release}),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxRecvMsgSize(limits.MessageBytes),

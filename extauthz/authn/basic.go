@@ -35,8 +35,8 @@ type User struct {
 type BasicOptions struct {
 	Stamp     Stamp
 	Users     []User
-	Pool      *PasswordPool // shared by all lists; nil: its own
-	CacheKeys *CacheKeys    // shared by all authenticators; nil: its own
+	Pool      *CorePool  // shared by all lists; nil: its own
+	CacheKeys *CacheKeys // shared by all authenticators; nil: its own
 }
 
 // Basic verifies user names and passwords (RFC 7617) against a list. An unknown name
@@ -44,7 +44,7 @@ type BasicOptions struct {
 type Basic struct {
 	users    map[string]*basicUser
 	unknown  passwordHash // what the passwords of unknown users are compared with
-	pool     *PasswordPool
+	pool     *CorePool
 	keys     *CacheKeys
 	verified *Cache[*Identity]
 	failures *failures
@@ -65,7 +65,7 @@ func NewBasic(options BasicOptions) (*Basic, error) {
 		verified: NewCache[*Identity](verifiedPasswords),
 	}
 	if b.pool == nil {
-		b.pool = NewPasswordPool(DefaultPasswordQueue)
+		b.pool = NewCorePool(DefaultPasswordQueue)
 	}
 	if b.keys == nil {
 		b.keys = NewCacheKeys()

@@ -177,7 +177,7 @@ func TestSemantics33Passwords(t *testing.T) {
 		}
 	})
 	t.Run("the pool is bounded, and beyond it is an outage", func(t *testing.T) {
-		pool := NewPasswordPool(1)
+		pool := NewCorePool(1)
 		release := make(chan struct{})
 		var running sync.WaitGroup
 		started := make(chan struct{}, cap(pool.waiting))

@@ -22,6 +22,10 @@ const (
 	// a small cache of their own, so that no flood of them pushes out what is good.
 	refusedEntries = 1 << 12
 	refusedFor     = 5 * time.Second
+
+	// signatureQueue is how many tokens may wait for a core to verify them. The gate
+	// bounds how many Checks there are at all.
+	signatureQueue = 1 << 16
 )
 
 // JWTOptions say which tokens a [JWT] takes and what it makes of them.
@@ -78,6 +82,7 @@ type JWT struct {
 	verified  *Cache[*verifiedToken]
 	refused   *Cache[*refusedToken]
 	flights   flights[Result]
+	cores     *CorePool // of those that verify
 
 	hits, misses, verifications atomic.Uint64
 }
@@ -105,7 +110,7 @@ func NewJWT(options JWTOptions) (*JWT, error) {
 	if err := options.check(); err != nil {
 		return nil, err
 	}
-	j := &JWT{options: options, keys: options.Keys, algorithms: options.Algorithms, cacheKeys: options.CacheKeys}
+	j := &JWT{options: options, keys: options.Keys, algorithms: options.Algorithms, cacheKeys: options.CacheKeys, cores: NewCorePool(signatureQueue)}
 	if j.cacheKeys == nil {
 		j.cacheKeys = NewCacheKeys()
 	}
@@ -309,13 +314,19 @@ func (j *JWT) Authenticate(ctx context.Context, in *Input) Result {
 	if reason, err := j.checkIssuer(token.claims); err != nil {
 		return Refuse(reason, err)
 	}
-	return j.flights.do(cacheKey, func() Result {
-		// Whoever was first may have finished between the look above and here.
-		if identity, _, ok := j.Cached(cacheKey, in.Now); ok {
-			return Result{Identity: identity}
-		}
-		return j.verify(cacheKey, in, token, window, key)
-	})
+	var result Result
+	if err := j.cores.run(ctx, func() {
+		result = j.flights.do(cacheKey, func() Result {
+			// Whoever was first may have finished between the look above and here.
+			if identity, _, ok := j.Cached(cacheKey, in.Now); ok {
+				return Result{Identity: identity}
+			}
+			return j.verify(cacheKey, in, token, window, key)
+		})
+	}); err != nil {
+		return Refuse(policy.ReasonOverloaded, err)
+	}
+	return result
 }
 
 // verify checks the signature, makes the principal, and remembers the outcome.

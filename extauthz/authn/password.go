@@ -1,13 +1,11 @@
 package authn
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -143,36 +141,3 @@ func HashPassword(password string) (string, error) {
 
 // DefaultPasswordQueue is how many passwords may wait for a core.
 const DefaultPasswordQueue = 64
-
-// A PasswordPool bounds how many passwords are hashed at once, by all authenticators
-// that share it: as many as there are cores, and some that wait.
-type PasswordPool struct {
-	waiting chan struct{} // those that wait and those that are hashed
-	cores   chan struct{}
-}
-
-// NewPasswordPool makes a pool of GOMAXPROCS cores where queue passwords may wait.
-func NewPasswordPool(queue int) *PasswordPool {
-	cores := runtime.GOMAXPROCS(0)
-	return &PasswordPool{waiting: make(chan struct{}, cores+queue), cores: make(chan struct{}, cores)}
-}
-
-var errPoolFull = errors.New("more passwords are waiting than the queue holds")
-
-// run does work when it is its turn. It gives up when the queue is full or ctx ends.
-func (p *PasswordPool) run(ctx context.Context, work func()) error {
-	select {
-	case p.waiting <- struct{}{}:
-		defer func() { <-p.waiting }()
-	default:
-		return errPoolFull
-	}
-	select {
-	case p.cores <- struct{}{}:
-		defer func() { <-p.cores }()
-	case <-ctx.Done():
-		return fmt.Errorf("waiting to hash a password: %w", ctx.Err())
-	}
-	work()
-	return nil
-}

@@ -52,7 +52,7 @@ func newBuilder(doc *document, path string, env func(string) (string, bool), reu
 	if reuse != nil {
 		b.memory, b.shared = maps.Clone(reuse.memory), reuse.shared
 	} else {
-		b.shared = shared{authn.NewCacheKeys(), authn.NewPasswordPool(authn.DefaultPasswordQueue)}
+		b.shared = shared{authn.NewCacheKeys(), authn.NewCorePool(authn.DefaultPasswordQueue)}
 	}
 	return b
 }

@@ -78,7 +78,7 @@ func newInstance(p *part, m made) *instance {
 // shared is what the authenticators of all configurations in a row have in common.
 type shared struct {
 	cacheKeys *authn.CacheKeys
-	passwords *authn.PasswordPool
+	passwords *authn.CorePool
 }
 
 // instance finds the authenticator that p describes, if l has it. l may be nil.

@@ -1100,7 +1100,8 @@ type Limits struct {
 	HeaderBytes string `protobuf:"bytes,3,opt,name=header_bytes,json=headerBytes,proto3" json:"header_bytes,omitempty"`
 	// Checks worked on at once. Default 256 per core.
 	Concurrent uint32 `protobuf:"varint,4,opt,name=concurrent,proto3" json:"concurrent,omitempty"`
-	// Checks waiting for that; beyond it 503 at once. Default 1024.
+	// Checks waiting for that; beyond it 503 at once, and after a quarter of the time
+	// that the caller waits itself. Default 1024.
 	Queue         uint32 `protobuf:"varint,5,opt,name=queue,proto3" json:"queue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
