@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"runtime/debug"
+	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/genproto/googleapis/rpc/status"
@@ -25,9 +26,17 @@ func (floor) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse
 	return ok, nil
 }
 
+// listen listens on host:port, or on a Unix socket.
+func listen(address string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+		return net.Listen("unix", path)
+	}
+	return net.Listen("tcp", address)
+}
+
 // serveFloor serves until it is killed.
 func serveFloor(address string) error {
-	l, err := net.Listen("tcp", address)
+	l, err := listen(address)
 	if err != nil {
 		return err
 	}
@@ -67,7 +76,7 @@ func (c bareCodec) Marshal(v any) (mem.BufferSlice, error) {
 // serveBare serves until it is killed: grpc-go with gatehouse's settings and neither
 // decoding nor deciding. What gatehouse costs beyond it is gatehouse's own.
 func serveBare(address string) error {
-	l, err := net.Listen("tcp", address)
+	l, err := listen(address)
 	if err != nil {
 		return err
 	}

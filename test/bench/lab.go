@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -58,7 +59,7 @@ func newLab(dir string, opts options) (*lab, error) {
 	if l.listen, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	l.floor, err = start(dir, self, "floor", l.listen)
+	l.floor, err = start(dir, self, nil, "floor", l.listen)
 	return l, err
 }
 
@@ -85,6 +86,10 @@ func (l *lab) writeKeys() error {
 
 // config writes a configuration with s.routes routes that listens on the two addresses.
 func (l *lab) config(s scenario, grpc, ops string) (string, error) {
+	keys, algorithm := "jwks.json", "RS256"
+	if s.load == freshES256 {
+		keys, algorithm = "es256.json", "ES256"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `version: 1
 listen:
@@ -96,13 +101,17 @@ authenticators:
 - name: corp
   jwt:
     issuer: %s
-    jwks_file: jwks.json
+    jwks_file: %s
     audiences: [orders]
-    algorithms: [RS256]
+    algorithms: [%s]
     principal: {username: {claim: email}, tenant: {claim: tenant}, roles: {claim: roles}}
-forward:
+%sforward:
   headers: {x-tenant-id: "{tenant}", x-user: "{username}"}
-`, grpc, ops, map[bool]string{true: ", pprof: true"}[l.opts.profile != ""], issuer)
+`, grpc, ops, map[bool]string{true: ", pprof: true"}[l.opts.profile != ""], issuer, keys, algorithm,
+		map[bool]string{true: "- name: own\n  token: {}\n"}[s.load == opaqueToken])
+	if s.load == opaqueToken {
+		fmt.Fprintf(&b, "store: {sqlite: {path: %q}}\n", filepath.Join(l.dir, "store.db"))
+	}
 	if s.log {
 		fmt.Fprintf(&b, "decision_log: {file: %q}\n", filepath.Join(l.dir, "decisions.jsonl"))
 	}
@@ -122,7 +131,11 @@ forward:
 
 // token signs the n-th token.
 func (l *lab) token(n int, role string) (string, error) {
-	t := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+	return signedToken(jwt.SigningMethodRS256, l.key, n, role)
+}
+
+func signedToken(method jwt.SigningMethod, key any, n int, role string) (string, error) {
+	t := jwt.NewWithClaims(method, jwt.MapClaims{
 		"iss": issuer, "aud": []string{"orders", "account"}, "sub": fmt.Sprintf("5f0c9b1e-7a55-4f0d-9c1a-%012d", n), "email": fmt.Sprintf("user%d@example.com", n),
 		"tenant": "acme", "roles": []string{"user", role}, "scope": "openid email profile", "typ": "Bearer", "azp": "web", "acr": "1",
 		"session_state": "0b3f6c0e-41d8-4a2c-8a50-2b6d6c4c6f10", "name": "Ada Example", "given_name": "Ada", "family_name": "Example",
@@ -130,11 +143,24 @@ func (l *lab) token(n int, role string) (string, error) {
 		"realm_access": map[string]any{"roles": []string{"offline_access", "uma_authorization", "default-roles-corp"}},
 	})
 	t.Header["kid"] = keyID
-	return t.SignedString(l.key)
+	return t.SignedString(key)
+}
+
+// opaque has the command line make a token in the store of config.
+func (l *lab) opaque(config string) (string, error) {
+	out, err := exec.Command(l.binary, "tokens", "create", "--config", config, "--owner", "bench", "--realm", "machines", "--tenant", "acme", "--role", "reader", "--output", "json").Output()
+	if err != nil {
+		return "", fmt.Errorf("making a token: %w", err)
+	}
+	var made struct{ Token string }
+	if err := json.Unmarshal(out, &made); err != nil || made.Token == "" {
+		return "", fmt.Errorf("making a token: it printed %q", out)
+	}
+	return made.Token, nil
 }
 
 // messages are the Checks of a scenario, marshalled.
-func (l *lab) messages(s scenario, n int) ([][]byte, error) {
+func (l *lab) messages(s scenario, config string, n int) ([][]byte, error) {
 	out := make([][]byte, 0, n)
 	for range n {
 		headers := map[string]string{}
@@ -142,6 +168,12 @@ func (l *lab) messages(s scenario, n int) ([][]byte, error) {
 		switch s.load {
 		case apiKey:
 			headers["x-api-key"] = secret
+		case opaqueToken:
+			token, err := l.opaque(config)
+			if err != nil {
+				return nil, err
+			}
+			headers["authorization"] = "Bearer " + token
 		case publicPage:
 			path = "/public/index.html"
 		case noPlace:
@@ -210,19 +242,21 @@ func (l *lab) measure(ctx context.Context, s scenario) (Figures, error) {
 		calls = max(1000, calls/20) // each must be signed first
 		distinct = calls * l.opts.rounds
 	}
-	messages, err := l.messages(s, distinct)
+	messages, err := l.messages(s, config, distinct)
 	if err != nil {
 		return f, err
 	}
-	warm, err := l.messages(s, 1)
-	if err != nil {
-		return f, err
+	warm := messages[:1]
+	if s.load == neverSeen {
+		if warm, err = l.messages(s, config, 1); err != nil {
+			return f, err
+		}
 	}
 	args := []string{"serve", "--config", config, "--log-level", "warn"}
 	if l.opts.plain {
 		args = append(args, "--plain")
 	}
-	server, err := start(l.dir, l.binary, args...)
+	server, err := start(l.dir, l.binary, nil, args...)
 	if err != nil {
 		return f, err
 	}

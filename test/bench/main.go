@@ -6,6 +6,10 @@
 // from /proc, as a ratio to the do-nothing server of the same round; the table gives
 // minimum, median and maximum over the rounds. Linux only.
 //
+// It also measures what asking adds to the latency of a request through the real Envoy,
+// and how many Checks are still answered well when twice as many come as one core can
+// answer.
+//
 // Run it with `make bench`, or `go run ./test/bench -help`.
 package main
 
@@ -85,7 +89,7 @@ func run(ctx context.Context, opts options) error {
 		return err
 	}
 	defer lab.close()
-	var all []Figures
+	var r Report
 	for _, s := range scenarios() {
 		if !strings.Contains(s.name, opts.only) {
 			continue
@@ -94,31 +98,66 @@ func run(ctx context.Context, opts options) error {
 		if err != nil {
 			return fmt.Errorf("measuring %s: %w", s.name, err)
 		}
-		all = append(all, f)
+		r.Checks = append(r.Checks, f)
 		fmt.Fprintf(os.Stderr, "%-40s ratio %.2f, target %.2f\n", s.name, median(f.Ratio), f.Target)
 	}
-	report(all)
+	if strings.Contains("latency through Envoy", opts.only) {
+		fmt.Fprintln(os.Stderr, "asking through Envoy…")
+		if r.Latencies, err = lab.throughEnvoy(ctx); err != nil {
+			return fmt.Errorf("measuring latency through Envoy: %w", err)
+		}
+	}
+	if strings.Contains("overload", opts.only) {
+		fmt.Fprintln(os.Stderr, "signing tokens, and saturating gatehouse…")
+		o, err := lab.overload(ctx)
+		if err != nil {
+			return fmt.Errorf("measuring overload: %w", err)
+		}
+		r.Overload = &o
+	}
+	r.print()
 	if opts.json == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(all, "", "  ")
+	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(opts.json, append(text, '\n'), 0o644)
 }
 
-func report(all []Figures) {
+// A Report is all that was measured.
+type Report struct {
+	Checks    []Figures `json:"checks,omitempty"`
+	Latencies []Latency `json:"through_envoy,omitempty"`
+	Overload  *Overload `json:"overload,omitempty"`
+}
+
+func (r *Report) print() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer w.Flush()
-	fmt.Fprintln(w, "work\tfloor µs\tgatehouse µs\tratio min\tmedian\tmax\ttarget\tmet\tMiB\tstart ms")
-	for _, f := range all {
+	if len(r.Checks) > 0 {
+		fmt.Fprintln(w, "work\tfloor µs\tgatehouse µs\tratio min\tmedian\tmax\ttarget\tmet\tMiB\tstart ms")
+	}
+	for _, f := range r.Checks {
 		met := "yes"
 		if median(f.Ratio) > f.Target {
 			met = "no"
 		}
 		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t%.0f\t%.0f\n", f.Scenario, median(f.Floor), median(f.Gatehouse),
 			slices.Min(f.Ratio), median(f.Ratio), slices.Max(f.Ratio), f.Target, met, f.ResidentMiB, f.StartMillis)
+	}
+	w.Flush() // columns of one table only
+	if len(r.Latencies) > 0 {
+		fmt.Fprintln(w, "\nEnvoy asks\tp50 µs\tp99 µs\tadded p50\tadded p99")
+	}
+	for _, l := range r.Latencies {
+		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.0f\n", l.Filter, l.P50Micros, l.P99Micros, l.AddedP50, l.AddedP99)
+	}
+	w.Flush()
+	if o := r.Overload; o != nil {
+		fmt.Fprintf(w, "\nOverload: peak %.0f/s; of %.0f/s offered %.0f/s were good: %.2f of the peak (p50 %.1f ms, p99 %.1f ms); %d refused, %d late, %d RPC errors, %d wrong\n",
+			o.PeakPerSecond, o.OfferedPerSecond, o.GoodPerSecond, o.Goodput, o.P50Millis, o.P99Millis, o.Refused, o.Late, o.Errors, o.Wrong)
 	}
 }
 

@@ -17,14 +17,15 @@ type process struct {
 	log     *os.File
 }
 
-// start runs a server, with its output in a file of dir.
-func start(dir, name string, args ...string) (*process, error) {
+// start runs a server, with its output in a file of dir and env on top of ours.
+func start(dir, name string, env []string, args ...string) (*process, error) {
 	log, err := os.CreateTemp(dir, "log-")
 	if err != nil {
 		return nil, err
 	}
 	p := &process{cmd: exec.Command(name, args...), started: time.Now(), log: log}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Env = append(os.Environ(), env...)
 	return p, p.cmd.Start()
 }
 

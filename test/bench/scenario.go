@@ -14,13 +14,15 @@ type scenario struct {
 type load int
 
 const (
-	bearer     load = iota // a good token with the role
-	wrongRole              // a good token without the role
-	apiKey                 // a machine key
-	neverSeen              // each token once: the verification itself comes on top of the target
-	noPlace                // no credential: a 401
-	publicPage             // a public route
-	bare                   // a good token, and a server that does not look at it
+	bearer      load = iota // a good token with the role
+	wrongRole               // a good token without the role
+	apiKey                  // a machine key of the file
+	opaqueToken             // a token that gatehouse itself gave out, in SQLite
+	freshES256              // tokens signed with ES256, more than are remembered
+	neverSeen               // each token once: the verification itself comes on top of the target
+	noPlace                 // no credential: a 401
+	publicPage              // a public route
+	bare                    // a good token, and a server that does not look at it
 )
 
 func scenarios() []scenario {
@@ -31,6 +33,7 @@ func scenarios() []scenario {
 		{name: "denial (wrong role)", target: 0.50, routes: 10, tokens: 1, load: wrongRole},
 		{name: "hot token, 1,000 routes", target: 0.53, routes: 1000, tokens: 1},
 		{name: "hot token, 100,000 routes", target: 0.58, routes: 100_000, tokens: 1},
+		{name: "opaque token", target: 0.52, routes: 10, tokens: 1, load: opaqueToken},
 		{name: "API key", target: 0.52, routes: 10, tokens: 1, load: apiKey},
 		{name: "never-seen RS256 token", target: 0.50, routes: 10, tokens: 1, load: neverSeen},
 		{name: "no credential", target: 0.50, routes: 10, tokens: 1, load: noPlace},
@@ -44,6 +47,7 @@ func scenarios() []scenario {
 const (
 	codeOK               = 0
 	codePermissionDenied = 7
+	codeUnavailable      = 14
 	codeUnauthenticated  = 16
 )
 
