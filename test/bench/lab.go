@@ -256,7 +256,14 @@ func (l *lab) measure(ctx context.Context, s scenario) (Figures, error) {
 	if l.opts.plain {
 		args = append(args, "--plain")
 	}
-	server, err := start(l.dir, l.binary, nil, args...)
+	binary := l.binary
+	if s.load == bare {
+		if binary, err = os.Executable(); err != nil {
+			return f, err
+		}
+		args = []string{"bare", grpc}
+	}
+	server, err := start(l.dir, binary, nil, args...)
 	if err != nil {
 		return f, err
 	}
@@ -287,7 +294,7 @@ func (l *lab) measure(ctx context.Context, s scenario) (Figures, error) {
 		alone := l.verification(messages[:min(1000, len(messages))])
 		f.Alone = micros(alone, min(1000, len(messages)))
 	}
-	if l.opts.profile != "" {
+	if l.opts.profile != "" && s.load != bare {
 		finish, err := l.profile(ops, s.name)
 		if err != nil {
 			return f, err
