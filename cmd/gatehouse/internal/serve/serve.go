@@ -162,6 +162,7 @@ func Run(ctx context.Context, o Options) error {
 	defer signal.Stop(hangups)
 	settled := s.settle(ctx)
 	issuers := newIssuerWatch(s.log)
+	garbage := newGarbageCollector(o.Env)
 	look := time.NewTicker(issuerLook)
 	defer look.Stop()
 	for {
@@ -177,6 +178,7 @@ func Run(ctx context.Context, o Options) error {
 			s.noticed()
 		case now := <-look.C:
 			issuers.look(s.authenticators(), now)
+			garbage.adjust()
 		case err := <-failed:
 			return err
 		case <-ctx.Done():

@@ -28,3 +28,21 @@ func TestMemoryLimit(t *testing.T) {
 		})
 	}
 }
+
+func TestGCPercent(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		live uint64
+		want int
+	}{
+		{"before the first collection", 0, 400},
+		{"ten routes", 4 << 20, 400},
+		{"the largest heap with all of it", 32 << 20, 400},
+		{"a hundred thousand routes", 90 << 20, 140},
+		{"more than anybody has", 4 << 30, 50},
+	} {
+		if got := percentFor(row.live); got != row.want {
+			t.Errorf("%s: %d%%, want %d%%", row.name, got, row.want)
+		}
+	}
+}
