@@ -154,9 +154,16 @@ func (s *Server) handle(_ any, ctx context.Context, decode func(any) error, inte
 }
 
 // serve makes c.reply.
+//
+// The message is read before a place is taken: decode waits for it, and a client that
+// begins calls and never ends them could else hold every place there is.
 func (s *Server) serve(ctx context.Context, c *check, decode func(any) error) {
 	defer s.recovered(c)
+	err := decode(c)
 	switch {
+	case err != nil && ctx.Err() != nil: // gone before anything was asked: no decision
+		c.reply = append(c.reply[:0], s.fallback...)
+		return
 	case !s.admission.enter(ctx):
 		s.gate.refuse(&c.exchange, policy.ReasonOverloaded)
 	case ctx.Err() != nil: // nobody waits for the answer any more
@@ -165,7 +172,7 @@ func (s *Server) serve(ctx context.Context, c *check, decode func(any) error) {
 	default:
 		defer s.admission.leave()
 		s.gate.run(ctx, &c.exchange, func() {
-			if err := decode(c); err != nil {
+			if err != nil {
 				c.call.Undecodable = true
 				return
 			}

@@ -149,13 +149,36 @@ func TestOverload(t *testing.T) {
 
 func TestNobodyWaitsAnyMore(t *testing.T) {
 	w := newWorld(t, with(t, func(context.Context, *authn.Input) authn.Result { panic("not worked on") }))
+	told := 0
+	w.gate.options.Observe = func(*Record) { told++ }
 	server := must(NewServer(w.gate, ServerOptions{}))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	c := &check{}
-	server.serve(ctx, c, func(any) error { panic("not decoded either") })
-	if w.gate.Panics() != 0 || c.answer.Decision.Reason != policy.ReasonOverloaded {
+	server.serve(ctx, c, func(any) error { return ctx.Err() })
+	if w.gate.Panics() != 0 || told != 0 {
+		t.Errorf("of a call whose caller went before it had asked %d decisions are told", told)
+	}
+	server.serve(ctx, c, func(any) error { return nil })
+	if w.gate.Panics() != 0 || told != 1 || c.answer.Decision.Reason != policy.ReasonOverloaded {
 		t.Errorf("a call whose caller has gone is worked on: %v", c.answer.Decision.Reason)
+	}
+}
+
+// Calls that are begun and never ended take no place from those that are.
+func TestUnfinishedCallsTakeNoPlace(t *testing.T) {
+	w := newWorld(t)
+	client, _, conn := w.dial(t, ServerOptions{Limits: Limits{Concurrent: 1, Queue: 1}})
+	for range 8 {
+		if _, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, "/"+ServiceName+"/Check"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Streams of a connection begin in order: when this one is answered the others have begun.
+	for range 3 {
+		if code := must(client.Check(t.Context(), req{path: "/"}.message())).GetStatus().GetCode(); code != 0 {
+			t.Errorf("beside unfinished calls a Check is answered with code %d, want 0", code)
+		}
 	}
 }
 
