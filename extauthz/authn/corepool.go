@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 )
 
 // A CorePool bounds how much arithmetic is done at once, by all authenticators that
@@ -34,10 +36,16 @@ func (p *CorePool) run(ctx context.Context, work func()) error {
 	}
 	select {
 	case p.cores <- struct{}{}:
-		defer func() { <-p.cores }()
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for a core: %w", ctx.Err())
+	default:
+		ctx, cancel := patience.For(ctx)
+		defer cancel()
+		select {
+		case p.cores <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for a core: %w", ctx.Err())
+		}
 	}
+	defer func() { <-p.cores }()
 	work()
 	return nil
 }

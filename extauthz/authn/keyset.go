@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
@@ -306,8 +307,12 @@ func (k *KeySet) beginLocked(unknownKey bool) *keyFetch {
 	return f
 }
 
-// wait tells whether f ended before ctx.
+var errKeysLate = errors.New("waiting for keys: they are not here in time")
+
+// wait tells whether f ended in time for ctx.
 func (f *keyFetch) wait(ctx context.Context) bool {
+	ctx, cancel := patience.For(ctx)
+	defer cancel()
 	select {
 	case <-f.done:
 		return true
@@ -423,7 +428,7 @@ func (k *KeySet) find(ctx context.Context, h header, now time.Time, local bool) 
 			break
 		}
 		if !f.wait(ctx) {
-			return nil, policy.ReasonKeysUnavailable, fmt.Errorf("waiting for keys: %w", ctx.Err())
+			return nil, policy.ReasonKeysUnavailable, errKeysLate
 		}
 		set = k.current.Load()
 		key, reason, err = set.find(h)

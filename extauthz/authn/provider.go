@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
@@ -156,6 +157,8 @@ func (r *provider) ask(ctx context.Context, key CacheKey, now time.Time, questio
 		}()
 	}
 	r.mu.Unlock()
+	ctx, cancel := patience.For(ctx)
+	defer cancel()
 	select {
 	case <-call.done:
 		return call.result

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/maypok86/otter/v2"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 )
 
 // A mirror holds the records of one table that are in use, bounded in number. What
@@ -60,6 +62,8 @@ func (m *mirror[K, V]) get(ctx context.Context, key K) (*V, error) {
 		go m.read(context.WithoutCancel(ctx), key, one)
 	}
 	m.mu.Unlock()
+	ctx, cancel := patience.For(ctx)
+	defer cancel()
 	select {
 	case <-one.done:
 		return one.rec, one.err

@@ -329,6 +329,11 @@ func (x *examination) timeout(config node) {
 	case d > longest:
 		x.doubt(value, "timeout", fmt.Sprintf("a gatehouse that hangs holds each request for %v", d), "set timeout: 1s")
 	}
+	// What Envoy calls the longest pause between attempts bounds the attempts as well.
+	attempt := service.at("retry_policy", "retry_back_off", "max_interval")
+	if cut, wrong := time.ParseDuration(attempt.text()); err == nil && wrong == nil && d <= longest && cut < d/2 {
+		x.doubt(attempt, "attempt", fmt.Sprintf("Envoy gives up each attempt after %v, also while gatehouse waits for an issuer", cut), fmt.Sprintf("set max_interval: %gs, half of the timeout", (d/2).Seconds()))
+	}
 }
 
 // headers checks what Envoy shows of a request.
