@@ -73,8 +73,11 @@ sbom: build ## what the binary is made of, in bin/: every module with its versio
 	$(GO) run $(CYCLONEDX) bin -json -output bin/gatehouse.cdx.json bin/gatehouse
 
 .PHONY: vuln
-vuln: ## known vulnerabilities; needs https://vuln.go.dev, so it is no part of test
-	$(GO) run $(GOVULNCHECK) ./...
+vuln: ## known vulnerabilities; needs https://vuln.go.dev or VULNDB=URL, so it is no part of test
+	@$(GO) run $(GOVULNCHECK) $(if $(VULNDB),-db $(VULNDB)) ./... || { \
+	echo "make vuln: either vulnerabilities are listed above, or the database could not be read."; \
+	echo "It is at https://vuln.go.dev; a copy of it will do: make vuln VULNDB=https://... or VULNDB=file:///..."; \
+	exit 1; }
 
 .PHONY: generate
 generate: ## Go code and the configuration reference from the protobuf schema
