@@ -14,3 +14,6 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
+// acceptance tells that tests may take long.
+func acceptance() bool { return os.Getenv("ACCEPTANCE") != "" }

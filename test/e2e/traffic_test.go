@@ -31,6 +31,7 @@ type traffic struct {
 
 	mu    sync.Mutex
 	lanes []*lane
+	stood time.Duration // the longest time that the machine did nothing for us
 }
 
 // A lane is one question at one front.
@@ -44,20 +45,56 @@ type lane struct {
 	bad    time.Time // when the last wrong answer came
 }
 
-// startTraffic begins to ask, until the test ends or stop is called.
+// startTraffic begins to ask, until the test ends or end is called, and waits until all
+// answers are right.
 func startTraffic(t *testing.T, envoy *harness.Envoy, fronts []string, questions []question) *traffic {
 	t.Helper()
 	f := &traffic{stop: make(chan struct{})}
+	t.Cleanup(f.end)
+	f.clients.Go(f.watchClock)
+	f.add(t, envoy, fronts, questions)
+	return f
+}
+
+// watchClock notices when the machine stands still, which says nothing of gatehouse.
+func (f *traffic) watchClock() {
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-f.stop:
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		f.mu.Lock()
+		f.stood = max(f.stood, now.Sub(last))
+		f.mu.Unlock()
+		last = now
+	}
+}
+
+// stoodStill is for how long the machine did nothing for us, at most, since begin.
+func (f *traffic) stoodStill() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stood
+}
+
+// add begins to ask further questions, and waits until all answers are right.
+func (f *traffic) add(t *testing.T, envoy *harness.Envoy, fronts []string, questions []question) {
+	t.Helper()
+	began := time.Now()
+	f.mu.Lock()
 	for _, front := range fronts {
 		for _, q := range questions {
-			f.lanes = append(f.lanes, &lane{question: q, front: front, address: envoy.Address(t, front), counts: map[string]int{}})
+			l := &lane{question: q, front: front, address: envoy.Address(t, front), counts: map[string]int{}}
+			f.lanes = append(f.lanes, l)
+			f.clients.Go(func() { f.ask(l) })
 		}
 	}
-	for _, l := range f.lanes {
-		f.clients.Go(func() { f.ask(l) })
-	}
-	t.Cleanup(f.end)
-	return f
+	f.mu.Unlock()
+	f.wellAgain(t, began)
 }
 
 func (f *traffic) end() {
@@ -101,6 +138,7 @@ func (f *traffic) ask(l *lane) {
 func (f *traffic) begin() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.stood = 0
 	for _, l := range f.lanes {
 		clear(l.counts)
 		l.worst, l.streak, l.bad = 0, 0, time.Time{}

@@ -1,9 +1,9 @@
 package e2e
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -106,7 +106,7 @@ const reloads, acceptanceReloads = 200, 1000
 // lost, and none is decided by two configurations.
 func TestReloadsLoseNothing(t *testing.T) {
 	total := reloads
-	if os.Getenv("ACCEPTANCE") != "" {
+	if acceptance() {
 		total = acceptanceReloads
 	}
 	gatehouse := harness.StartGatehouse(t, versioned("one"), harness.Env("KEY="+batchKey))
@@ -179,16 +179,31 @@ func TestReloadsLoseNothing(t *testing.T) {
 
 // metric reads one series of gatehouse's metrics; series is its name and labels.
 func metric(g *harness.Gatehouse, series string) (float64, error) {
-	resp, err := http.Get("http://" + g.Ops + "/metrics")
+	page, err := metrics(g)
 	if err != nil {
 		return 0, err
 	}
+	return page.value(series)
+}
+
+// metricsPage is what Prometheus reads, as text.
+type metricsPage string
+
+func metrics(g *harness.Gatehouse) (metricsPage, error) {
+	resp, err := http.Get("http://" + g.Ops + "/metrics")
+	if err != nil {
+		return "", err
+	}
 	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), series+" "); ok {
-			return strconv.ParseFloat(value, 64)
+	page, err := io.ReadAll(resp.Body)
+	return metricsPage(page), err
+}
+
+func (p metricsPage) value(series string) (float64, error) {
+	for line := range strings.Lines(string(p)) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
 		}
 	}
-	return 0, errors.Join(lines.Err(), fmt.Errorf("no series %s", series))
+	return 0, fmt.Errorf("no series %s", series)
 }

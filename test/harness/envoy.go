@@ -44,6 +44,7 @@ type Parts struct {
 	VirtualHost map[string]any
 	ExtAuthz    map[string]any
 	Cluster     map[string]any // of gatehouse
+	Further     *[]any         // clusters
 }
 
 // Unhardened takes away all that envoy.yaml does to requests before gatehouse sees them:
@@ -57,6 +58,37 @@ func Unhardened(p Parts) {
 		delete(p.Connection, field)
 	}
 	delete(p.Connection["common_http_protocol_options"].(map[string]any), "headers_with_underscores_action")
+}
+
+// Port makes the front listen where a later Envoy can listen again.
+func Port(port int) Change {
+	return func(p Parts) {
+		p.Listener["address"] = map[string]any{"socket_address": map[string]any{"address": "127.0.0.1", "port_value": port}}
+	}
+}
+
+// Traced makes Envoy trace what its clients sample, and all else, under the name of a
+// service, and tell a collector at host:port (OTLP/HTTP).
+func Traced(service, collector string) Change {
+	host, port, _ := strings.Cut(collector, ":")
+	return func(p Parts) {
+		p.Connection["tracing"] = map[string]any{"provider": map[string]any{
+			"name": "envoy.tracers.opentelemetry",
+			"typed_config": map[string]any{
+				"@type":        "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+				"service_name": service,
+				"http_service": map[string]any{"http_uri": map[string]any{
+					"uri": "http://" + collector + "/v1/traces", "cluster": "collector", "timeout": "5s",
+				}},
+			},
+		}}
+		*p.Further = append(*p.Further, map[string]any{
+			"name": "collector", "connect_timeout": "1s",
+			"load_assignment": map[string]any{"cluster_name": "collector", "endpoints": []any{map[string]any{"lb_endpoints": []any{map[string]any{
+				"endpoint": map[string]any{"address": map[string]any{"socket_address": map[string]any{"address": host, "port_value": port}}},
+			}}}}},
+		})
+	}
 }
 
 // RawHeaders makes Envoy send headers in header_map, byte for byte, and leave the other
@@ -258,7 +290,7 @@ func envoyConfig(t testing.TB, upstream string, fronts []Front) []byte {
 		listener := named(t, resources["listeners"], "front")
 		listener["name"] = front.Name
 		parts := partsOf(t, listener)
-		parts.Cluster = named(t, resources["clusters"], "gatehouse")
+		parts.Cluster, parts.Further = named(t, resources["clusters"], "gatehouse"), &clusters
 		for _, change := range front.Changes {
 			change(parts)
 		}

@@ -24,9 +24,10 @@ const gatehouseTimeout = 30 * time.Second
 // Gatehouse is a running "gatehouse serve".
 type Gatehouse struct {
 	*Process
-	GRPC string // host:port of Check and gRPC health
-	HTTP string // of forward-auth; empty unless the configuration has that listener
-	Ops  string // of /metrics and /readyz
+	GRPC  string // host:port of Check and gRPC health
+	HTTP  string // of forward-auth; empty unless the configuration has that listener
+	Ops   string // of /metrics and /readyz
+	Admin string // of the admin API; empty unless the configuration has that listener at a port
 
 	configPath string
 }
@@ -55,6 +56,24 @@ func Descriptors(most int) Option {
 	}
 }
 
+// Mounts gives gatehouse a view of its own of the file system: script, for sh, mounts what
+// it likes over it first. That takes root, or a kernel that lets users make namespaces.
+func Mounts(script string) Option {
+	return func(c *exec.Cmd) {
+		unshare := []string{"unshare", "--mount"}
+		if os.Getuid() != 0 {
+			unshare = append(unshare, "--user", "--map-root-user")
+		}
+		c.Args = append(append(unshare, "sh", "-c", script+` && exec "$0" "$@"`), c.Args...)
+		c.Path, c.Err = exec.LookPath(unshare[0])
+	}
+}
+
+// Program runs another binary than [Binary].
+func Program(path string) Option {
+	return func(c *exec.Cmd) { c.Path, c.Args[0] = path, path }
+}
+
 // StartGatehouse runs the binary with a configuration, in which every listener has port 0,
 // until the test ends. It returns when gatehouse listens, ready or not.
 func StartGatehouse(t testing.TB, config string, options ...Option) *Gatehouse {
@@ -67,13 +86,13 @@ func StartGatehouse(t testing.TB, config string, options ...Option) *Gatehouse {
 	for _, option := range options {
 		option(cmd)
 	}
-	hasHTTP := strings.Contains(config, "http: {address")
+	hasHTTP, hasAdmin := strings.Contains(config, "http: {address"), strings.Contains(config, `admin: {address: "127.0.0.1:0"`)
 	g.Process = Start(t, "gatehouse", cmd)
 	g.WaitFor(t, "its addresses", gatehouseTimeout, func(output string) bool {
 		for line := range strings.Lines(output) {
 			g.listening(line)
 		}
-		return g.GRPC != "" && g.Ops != "" && (g.HTTP != "" || !hasHTTP)
+		return g.GRPC != "" && g.Ops != "" && (g.HTTP != "" || !hasHTTP) && (g.Admin != "" || !hasAdmin)
 	})
 	return g
 }
@@ -91,6 +110,8 @@ func (g *Gatehouse) listening(line string) {
 		g.HTTP = said.Address
 	case "ops":
 		g.Ops = said.Address
+	case "admin":
+		g.Admin = said.Address
 	}
 }
 

@@ -8,6 +8,7 @@
 package harness
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -70,6 +71,9 @@ func (p *Process) Output() string {
 	}
 	return string(output)
 }
+
+// PID is the program's process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Signal sends a signal to the program; one that has ended does not mind.
 func (p *Process) Signal(sig syscall.Signal) {
@@ -174,6 +178,37 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	return path, nil
 })
+
+// BuildWith builds the product with a change in one file, of which nothing is left in the
+// tree: before, which must be there once, becomes after. It gives the binary's path.
+func BuildWith(t testing.TB, file, before, after string) string {
+	t.Helper()
+	root, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		t.Fatalf("finding the module: %v", err)
+	}
+	original := filepath.Join(strings.TrimSpace(string(root)), file)
+	content, err := os.ReadFile(original)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(content), before) != 1 {
+		t.Fatalf("%s does not hold once: %s", file, before)
+	}
+	dir := t.TempDir()
+	changed, overlay, path := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "gatehouse")
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{original: changed}})
+	if err := errors.Join(err,
+		os.WriteFile(changed, []byte(strings.Replace(string(content), before, after, 1)), 0o600),
+		os.WriteFile(overlay, replace, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "-o", path, "github.com/gatehouse-authz/gatehouse/cmd/gatehouse")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building gatehouse: %v: %s", err, out)
+	}
+	return path
+}
 
 // Main runs the tests of a package that starts gatehouse: the TestMain of it calls
 // os.Exit(harness.Main(m)). It builds the binary before the first test and removes it
