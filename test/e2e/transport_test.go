@@ -132,29 +132,3 @@ func TestConnectionAge(t *testing.T) {
 	})
 	load.end(t)
 }
-
-// TestListenersAreSeparate: what is for operators is on their listener only, and profiles
-// only where they are asked for.
-func TestListenersAreSeparate(t *testing.T) {
-	config := strings.Replace(versioned("one"), "  ops:", "  http: {address: \"127.0.0.1:0\"}\n  ops:", 1)
-	gatehouse := harness.StartGatehouse(t, config, harness.Env("KEY="+batchKey))
-	gatehouse.WaitServing(t)
-	for _, page := range []string{"/metrics", "/livez", "/readyz", "/debug/pprof/", "/debug/pprof/heap"} {
-		resp, err := http.Get("http://" + gatehouse.HTTP + page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
-			t.Errorf("GET %s of the public listener: status 200", page)
-		}
-	}
-	resp, err := http.Get("http://" + gatehouse.Ops + "/debug/pprof/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusNotFound {
-		t.Errorf("profiles without pprof: true: status %d, want 404", resp.StatusCode)
-	}
-}
