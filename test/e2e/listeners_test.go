@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -97,7 +98,7 @@ func TestTLSOnEveryListener(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	_, listeners := secureEverywhere(t, fmt.Sprintf(
+	gatehouse, listeners := secureEverywhere(t, fmt.Sprintf(
 		"{cert_file: %q, key_file: %q, client_ca_file: %q, client_names: [%q, %q]}", serverCert, serverKey, authority.CAFile, id, dns))
 
 	good := pair(authority, "envoy", id)
@@ -183,6 +184,11 @@ func TestTLSOnEveryListener(t *testing.T) {
 		}
 	}
 	t.Logf("three new certificates, %d handshakes meanwhile", asked.Load())
+	for line := range strings.Lines(gatehouse.Output()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("the log has a line that is no JSON: %s", line)
+		}
+	}
 }
 
 // sendPlain sends a request without TLS, and gives whatever comes back.

@@ -38,6 +38,7 @@ func (s *service) adminServer() *http.Server {
 			},
 		}),
 		Protocols:         protocols,
+		ErrorLog:          s.log.HTTP("admin"),
 		ConnContext:       portal.ConnContext,
 		ReadHeaderTimeout: adminHeaderTimeout,
 		ReadTimeout:       adminTimeout,

@@ -3,11 +3,13 @@ package serve
 import (
 	"fmt"
 	"io"
+	"log"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zapio"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/policy"
@@ -64,6 +66,12 @@ func encoderConfig() zapcore.EncoderConfig {
 	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	config.EncodeDuration = zapcore.StringDurationEncoder
 	return config
+}
+
+// HTTP takes what a server of net/http has to say of its listener: handshakes that failed,
+// and handlers that panicked.
+func (l *Log) HTTP(listener string) *log.Logger {
+	return log.New(&zapio.Writer{Log: l.With(zap.String("listener", listener)), Level: zapcore.WarnLevel}, "", 0)
 }
 
 // Close writes what is buffered.

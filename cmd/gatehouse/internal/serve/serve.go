@@ -133,6 +133,7 @@ func Run(ctx context.Context, o Options) error {
 	ops := &http.Server{
 		Handler:           opsHandler(s.metrics.Registry, s.conditions, listen.GetOps().GetPprof()),
 		ReadHeaderTimeout: opsHeaderTimeout,
+		ErrorLog:          s.log.HTTP("ops"),
 	}
 	// A listener that fails ends the process: half a service is worse than one that the
 	// supervisor starts anew.
@@ -146,6 +147,7 @@ func Run(ctx context.Context, o Options) error {
 		ReadHeaderTimeout: webHeaderTimeout,
 		IdleTimeout:       webIdleTimeout,
 		MaxHeaderBytes:    webHeaderBytes,
+		ErrorLog:          s.log.HTTP("http"),
 	}
 	if listeners.http != nil {
 		go func() { failed <- fmt.Errorf("serving http: %w", web.Serve(listeners.http)) }()
