@@ -26,7 +26,8 @@ type LookupOptions struct {
 // Lookup verifies credentials by asking a remote "who am I" endpoint.
 type Lookup struct {
 	*provider
-	options LookupOptions
+	options           LookupOptions
+	inPath, inHeaders bool // where the credential goes; in the query it needs no second look
 }
 
 const tokenReference = "{token}"
@@ -66,12 +67,14 @@ func NewLookup(options LookupOptions) (*Lookup, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Lookup{provider: r, options: options}, nil
+	path, _, _ := strings.Cut(options.URL, "?")
+	return &Lookup{provider: r, options: options, inPath: strings.Contains(path, tokenReference), inHeaders: inHeaders}, nil
 }
 
 // Authenticate implements [Authenticator]. Only status 200 with a JSON object is an
 // answer; a status that refuses is [policy.ReasonProviderRefused], and anything else an
-// outage.
+// outage. A credential that would lead to another path, or that no header can hold, is
+// [policy.ReasonCredentialMalformed], and nobody is asked.
 func (l *Lookup) Authenticate(ctx context.Context, in *Input) Result {
 	key := l.provider.options.CacheKeys.Key(in.Value)
 	if result, ok := l.known(key, in.Now); ok {
@@ -79,6 +82,9 @@ func (l *Lookup) Authenticate(ctx context.Context, in *Input) Result {
 	}
 	if in.Local {
 		return Refuse(policy.ReasonProviderUnavailable, errLocal)
+	}
+	if !l.sendable(in.Value) {
+		return Refuse(policy.ReasonCredentialMalformed, errUnsendable)
 	}
 	credential, now := in.Value, in.Now
 	return l.ask(ctx, key, now, func(ctx context.Context) verdict { return l.question(ctx, credential, now) })
@@ -107,6 +113,40 @@ func (l *Lookup) question(ctx context.Context, credential string, now time.Time)
 		return unavailable(fmt.Errorf("looking up: %w", err))
 	}
 	return l.identify(document, now)
+}
+
+var errUnsendable = errors.New("the credential cannot be sent, or would change what is asked")
+
+// sendable tells whether a credential may be put where the URL and the headers want it. In
+// a path it must not lead elsewhere: `..` is a segment that escaping leaves as it is, and
+// servers that decode twice, or take an escaped slash for one, would find more of them.
+func (l *Lookup) sendable(credential string) bool {
+	if l.inPath && hasDotSegment(credential) {
+		return false
+	}
+	return !l.inHeaders || !strings.ContainsFunc(credential, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+// maxDecodings is how often a server, its proxies and its framework are supposed to
+// decode a path among them.
+const maxDecodings = 3
+
+// hasDotSegment tells whether text has a part that is `.` or `..`, however often it is
+// decoded, and whatever ends a segment there.
+func hasDotSegment(text string) bool {
+	for range maxDecodings {
+		for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(`/\;?#`, r) }) {
+			if part == "." || part == ".." {
+				return true
+			}
+		}
+		decoded, err := url.PathUnescape(text)
+		if err != nil || decoded == text {
+			return false
+		}
+		text = decoded
+	}
+	return true // nobody's tokens are escaped that often
 }
 
 // Identify gives what comes of claims as if the endpoint had answered with them. It is

@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dunglas/httpsfv"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn/peersign"
@@ -159,6 +161,28 @@ func replace(in *Input, name string, change func(string) string) {
 	}
 }
 
+// digested has the peer sign another content-digest: format has the body's sha-256 and
+// sha-512, in base64.
+func digested(format string) func(*Input) {
+	return func(in *Input) {
+		short, long := sha256.Sum256(in.Body), sha512.Sum512(in.Body)
+		field := strings.NewReplacer("%[1]s", base64.StdEncoding.EncodeToString(short[:]), "%[2]s", base64.StdEncoding.EncodeToString(long[:])).Replace(format)
+		replace(in, "content-digest", func(string) string { return field })
+		inputs, err := httpsfv.UnmarshalDictionary(fieldLines(in, "signature-input"))
+		if err != nil {
+			panic(err) // our own signer wrote it
+		}
+		list, _ := inputs.Get("sig1")
+		base, err := peersign.Base(list.(httpsfv.InnerList), peerMessage(in))
+		if err != nil {
+			panic(err)
+		}
+		replace(in, "signature", func(string) string {
+			return "sig1=:" + base64.StdEncoding.EncodeToString(peersign.MAC([]byte(testSecret), base)) + ":"
+		})
+	}
+}
+
 func TestPeerSignatures(t *testing.T) {
 	set := func(name, value string) func(*Input) {
 		return func(in *Input) { replace(in, name, func(string) string { return value }) }
@@ -244,6 +268,30 @@ func TestPeerSignatures(t *testing.T) {
 			sum := sha256.Sum256(in.Body)
 			replace(in, "content-digest", func(string) string { return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":" })
 		}, policy.ReasonPeerSignature},
+		{"the components in another order", nil, func(in *Input) {
+			replace(in, "signature-input", func(s string) string {
+				return strings.Replace(s, `"@method" "@target-uri"`, `"@target-uri" "@method"`, 1)
+			})
+		}, policy.ReasonPeerSignature},
+		{"a component twice", nil, func(in *Input) {
+			replace(in, "signature-input", func(s string) string { return strings.Replace(s, `"@method"`, `"@method" "@method"`, 1) })
+		}, policy.ReasonPeerSignature},
+		{"a component with parameters", nil, func(in *Input) {
+			replace(in, "signature-input", func(s string) string { return strings.Replace(s, `"@method"`, `"@method";req`, 1) })
+		}, policy.ReasonPeerSignature},
+		{"a component in another case", nil, func(in *Input) {
+			replace(in, "signature-input", func(s string) string { return strings.Replace(s, `"@method"`, `"@Method"`, 1) })
+		}, policy.ReasonPeerSignature},
+		{"the components in another order, signed so", func(s *peersign.Signer) { s.Components = []string{"content-digest", "@target-uri", "@method"} }, nil, 0},
+		// What a peer signed is its own word, and it has to be true.
+		{"a digest of sha-512", nil, digested("sha-512=:%[2]s:"), 0},
+		{"digests of both", nil, digested("sha-256=:%[1]s:, sha-512=:%[2]s:"), 0},
+		{"one right digest and one wrong", nil, digested("sha-256=:%[1]s:, sha-512=:AAAA:"), policy.ReasonDigestMismatch},
+		{"a digest that is another's", nil, digested("sha-256=:%[2]s:"), policy.ReasonDigestMismatch},
+		{"an unknown digest beside a right one", nil, digested("md5=:AAAA:, sha-256=:%[1]s:"), 0},
+		{"an unknown digest alone", nil, digested("md5=:AAAA:"), policy.ReasonDigestMismatch},
+		{"a digest that is a text", nil, digested(`sha-256="%[1]s"`), policy.ReasonDigestMismatch},
+		{"a digest that cannot be read", nil, digested("sha-256=:%[1]s"), policy.ReasonDigestMismatch},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := signed(t, "POST", "https://peers.example:8443/synchronize?since=1", `{"hello": 1}`, tt.signer)

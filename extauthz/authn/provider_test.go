@@ -486,6 +486,73 @@ func TestLookup(t *testing.T) {
 	testOutages(t, p, l, "outage")
 }
 
+// TestLookupGoesNowhereElse: a credential is somebody else's text. Wherever the URL has it,
+// it names a resource there and leads to no other; what would is refused, and nobody asked.
+func TestLookupGoesNowhereElse(t *testing.T) {
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.RequestURI)
+		fmt.Fprint(w, `{"uid": "alice"}`)
+	}))
+	t.Cleanup(server.Close)
+	lookup := func(path string, headers map[string]string) *Lookup {
+		t.Helper()
+		l, err := NewLookup(LookupOptions{
+			URL: server.URL + path, Headers: headers, Remote: quick,
+			Mapping: &Mapping{Stamp: testStamp, Username: &Field{Claim: "uid"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(l.Close)
+		return l
+	}
+	inPath, inQuery := lookup("/users/{token}/me", nil), lookup("/me?token={token}", nil)
+	inHeader := lookup("/me", map[string]string{"x-token": "{token}"})
+	for _, tt := range []struct {
+		name, credential string
+		lookup           *Lookup
+		asked            string // empty: nobody
+	}{
+		{"an ordinary one", "abc-1.2_3~", inPath, "/users/abc-1.2_3~/me"},
+		{"with dots in it", "a..b.", inPath, "/users/a..b./me"},
+		{"three dots", "...", inPath, "/users/.../me"},
+		{"with a slash", "a/b+c=", inPath, "/users/a%2Fb%2Bc%3D/me"},
+		{"with the end of the path", "a?b#c", inPath, "/users/a%3Fb%23c/me"},
+		{"escaped already", "a%2Fb", inPath, "/users/a%252Fb/me"},
+		{"a percent sign that escapes nothing", "100%", inPath, "/users/100%25/me"},
+		{"one that is the parent", "..", inPath, ""},
+		{"one that is the folder itself", ".", inPath, ""},
+		{"one that climbs", "../../admin", inPath, ""},
+		{"one that climbs in between", "a/../b", inPath, ""},
+		{"one that climbs at the end", "a/..", inPath, ""},
+		{"one that climbs with backslashes", `..\..\admin`, inPath, ""},
+		{"one that climbs with parameters", "..;a=b/admin", inPath, ""},
+		{"one that climbs when it is decoded", "%2e%2e", inPath, ""},
+		{"one that climbs when it is decoded twice", "%252e%252e%252fadmin", inPath, ""},
+		{"one that is escaped more often than anybody decodes", "%2525252e", inPath, ""},
+		{"in the query there is nowhere to climb", "../a", inQuery, "/me?token=..%2Fa"},
+		{"in the query there is nothing to add", "a&admin=1", inQuery, "/me?token=a%26admin%3D1"},
+		{"in a header there is nowhere to climb", "../a", inHeader, "/me"},
+		{"a line break in a header", "a\r\nx-admin: 1", inHeader, ""},
+		{"a NUL in a header", "a\x00", inHeader, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			asked = nil
+			got := tt.lookup.Authenticate(t.Context(), &Input{Value: tt.credential, Request: request(), Now: time.Now()})
+			if tt.asked == "" {
+				if got.Reason != policy.ReasonCredentialMalformed || len(asked) != 0 {
+					t.Errorf("Authenticate(%q) = %v, asked %q, want it refused", tt.credential, got.Reason, asked)
+				}
+				return
+			}
+			if got.Identity == nil || len(asked) != 1 || asked[0] != tt.asked {
+				t.Errorf("Authenticate(%q) = %v (%v), asked %q, want %q", tt.credential, got.Reason, got.Detail, asked, tt.asked)
+			}
+		})
+	}
+}
+
 func TestLookupsThatDoNotLoad(t *testing.T) {
 	mapping := &Mapping{Stamp: testStamp}
 	for _, tt := range []struct {
