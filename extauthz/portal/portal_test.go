@@ -277,6 +277,42 @@ func TestTokensOfTokens(t *testing.T) {
 	if code, answer := w.post(t, parent, "Tokens/Create", `{"scopes": ["gatehouse:admin"]}`); code != 403 {
 		t.Errorf("more than the parent has: %d %v", code, answer)
 	}
+	// Nor does it get there by the secret of another token of its owner.
+	id := func(token, body string) string {
+		t.Helper()
+		code, made := w.post(t, token, "Tokens/Create", body)
+		if code != 200 {
+			t.Fatalf("creating %s: %d %v", body, code, made)
+		}
+		return made["record"].(map[string]any)["id"].(string)
+	}
+	code, made = w.post(t, alice, "Tokens/Create", `{"scopes": ["gatehouse:tokens"], "no_roles": true, "ttl": "3600s"}`)
+	if code != 200 {
+		t.Fatalf("creating: %d %v", code, made)
+	}
+	narrow := made["token"].(string)
+	for _, row := range []struct {
+		name, body string
+		by         string
+		want       int
+	}{
+		{"a token with another scope", `{"scopes": ["orders:read"], "no_roles": true, "ttl": "60s"}`, narrow, 403},
+		{"a token with another role", `{"roles": ["user"], "ttl": "60s"}`, narrow, 403},
+		{"a token that outlives it", `{"no_roles": true, "ttl": "7200s"}`, narrow, 403},
+		{"a token that never ends", `{"no_roles": true}`, narrow, 403},
+		{"a token with no more than it has", `{"scopes": ["gatehouse:tokens"], "no_roles": true, "ttl": "60s"}`, narrow, 200},
+		{"by its owner", `{"scopes": ["orders:read"]}`, alice, 200},
+		{"by its owner, who has lost the scope", `{"scopes": ["orders:read"]}`, user(t, "alice", []string{"user"}, "gatehouse:tokens"), 403},
+		{"by its owner, who has lost the role", `{"roles": ["user"]}`, user(t, "alice", nil, ""), 403},
+	} {
+		if code, answer := w.post(t, row.by, "Tokens/Rotate", `{"id": "`+id(alice, row.body)+`"}`); code != row.want {
+			t.Errorf("rotating %s: %d %v, want %d", row.name, code, answer, row.want)
+		}
+	}
+	// It may still end them: that gives it nothing.
+	if code, answer := w.post(t, narrow, "Tokens/Revoke", `{"id": "`+id(alice, `{"scopes": ["orders:read"]}`)+`"}`); code != 200 {
+		t.Errorf("revoking: %d %v", code, answer)
+	}
 }
 
 func TestDisabledEverywhere(t *testing.T) {

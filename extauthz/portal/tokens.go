@@ -240,7 +240,10 @@ func (s *tokenService) Rotate(ctx context.Context, r *adminv1.RotateTokenRequest
 	if r.GetGrace() != nil && (!r.GetGrace().IsValid() || grace < 0 || grace > maxGrace) {
 		return nil, refuse(codes.InvalidArgument, "grace is not between 0 and "+maxGrace.String())
 	}
-	_, view, err := s.managed(ctx, r.GetId())
+	t, view, err := s.managed(ctx, r.GetId())
+	if err == nil {
+		err = attainable(callerOf(ctx), t)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -296,6 +299,29 @@ func (s *tokenService) managed(ctx context.Context, id string) (*tokens.Token, *
 		return nil, nil, answerFor(err)
 	}
 	return t, view, nil
+}
+
+// attainable refuses the secret of a token that the caller could not make: of one with
+// more scopes or roles than the credential that they showed, or of another tenant, and to
+// a token that of one that outlives it. Otherwise the narrowest token that may manage
+// tokens would be as good as the widest of its owner.
+func attainable(caller Caller, t *tokens.Token) error {
+	p := caller.Principal
+	if caller.Administrator || p == nil {
+		return nil
+	}
+	more := without(t.Scopes, p.Scopes)
+	switch {
+	case len(more) > 0 && !p.Unscoped:
+		return refuse(codes.PermissionDenied, "it has the scope "+more[0]+", and you do not")
+	case len(without(t.Roles, p.Roles)) > 0:
+		return refuse(codes.PermissionDenied, "it has the role "+without(t.Roles, p.Roles)[0]+", and you do not")
+	case t.Tenant != p.Tenant:
+		return refuse(codes.PermissionDenied, "it is of another tenant")
+	case caller.Token && !p.Expires.IsZero() && (t.ExpiresAt.IsZero() || t.ExpiresAt.After(p.Expires)):
+		return refuse(codes.PermissionDenied, "it would outlive the token that you showed")
+	}
+	return nil
 }
 
 // chosen are the roles that a token gets, out of its owner's.

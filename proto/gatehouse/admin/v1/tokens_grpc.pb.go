@@ -46,7 +46,8 @@ type TokensClient interface {
 	Get(ctx context.Context, in *GetTokenRequest, opts ...grpc.CallOption) (*Token, error)
 	// Ends one token for good, at every replica within a second. It may be repeated.
 	Revoke(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*Token, error)
-	// Gives a token a new secret under its old id.
+	// Gives a token a new secret under its old id. Whoever is no administrator must have at
+	// least its scopes and roles, with the credential that they show.
 	Rotate(ctx context.Context, in *RotateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	// Refuses everything that was issued to somebody up to a time: tokens of ours and of
 	// others. For administrators.
@@ -140,7 +141,8 @@ type TokensServer interface {
 	Get(context.Context, *GetTokenRequest) (*Token, error)
 	// Ends one token for good, at every replica within a second. It may be repeated.
 	Revoke(context.Context, *RevokeTokenRequest) (*Token, error)
-	// Gives a token a new secret under its old id.
+	// Gives a token a new secret under its old id. Whoever is no administrator must have at
+	// least its scopes and roles, with the credential that they show.
 	Rotate(context.Context, *RotateTokenRequest) (*CreateTokenResponse, error)
 	// Refuses everything that was issued to somebody up to a time: tokens of ours and of
 	// others. For administrators.
