@@ -73,3 +73,18 @@ func LatestVersion(s *Store) (int64, error) {
 	sources := provider.ListSources()
 	return sources[len(sources)-1].Version, nil
 }
+
+// Number is what a query gives that counts something.
+func Number(ctx context.Context, s *Store, query string) (n int64, err error) {
+	err = s.db.QueryRowContext(ctx, query).Scan(&n)
+	return n, err
+}
+
+// Lock keeps every other writer out until unlock is called.
+func Lock(ctx context.Context, s *Store) (unlock func() error, err error) {
+	tx, err := s.db.BeginTx(ctx, nil) // immediate, as every transaction here
+	if err != nil {
+		return nil, err
+	}
+	return tx.Rollback, nil
+}

@@ -354,13 +354,25 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// TestDiskFull fills the disk of an SQLite store: what is known goes on, changes fail
-// without being half made, and work again when there is room.
+// TestDiskFull fills the disk of each store: what is known goes on, what is not is still
+// read, changes fail without being half made, and work again when there is room.
 func TestDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	fill, free := smallDisk(t, dir)
+	t.Run("sqlite", func(t *testing.T) {
+		dir := t.TempDir()
+		fill, free := smallDisk(t, dir)
+		diskFull(t, "sqlite "+filepath.Join(dir, "gatehouse.db"), fill, free)
+	})
+	t.Run("postgres", func(t *testing.T) {
+		server := pg.Start(t)
+		diskFull(t, "postgres "+server.Database(t), func(store *tokens.Store) { fillTable(t, server, store) }, func(store *tokens.Store) {
+			restart(t, server, store, server.Up)
+		})
+	})
+}
+
+func diskFull(t *testing.T, where string, fill, free func(*tokens.Store)) {
 	store := tokenstest.Migrated(t, func() *tokens.Store {
-		store, err := tokens.OpenSQLite(filepath.Join(dir, "gatehouse.db"), tokens.Options{})
+		store, err := openStore(where)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -372,13 +384,22 @@ func TestDiskFull(t *testing.T) {
 	if reason := tokenstest.Verify(t, view, known); reason != policy.ReasonNone {
 		t.Fatal(reason)
 	}
-	fill(store)
-	var failed error
-	for i := 0; failed == nil && i < 10_000; i++ {
-		_, _, failed = store.Create(t.Context(), tokenstest.Alice(), tokenstest.Admin)
+	unaudited := func() int64 {
+		t.Helper()
+		n, err := tokens.Number(t.Context(), store, `SELECT (SELECT COUNT(*) FROM gh_tokens) - (SELECT COUNT(*) FROM gh_audit WHERE action = 'create')`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
 	}
-	if failed == nil {
-		t.Fatal("creating goes on on a full disk")
+	fill(store)
+	before := unaudited()
+	var failed error
+	for i := 0; !saysFull(failed); i++ {
+		if i > 10_000 {
+			t.Fatalf("creating on a full disk: %v", failed)
+		}
+		_, _, failed = store.Create(t.Context(), tokenstest.Alice(), tokenstest.Admin)
 	}
 	t.Logf("creating on a full disk: %v", failed)
 	for name, credential := range map[string]tokens.Credential{"known": known, "not yet known": unknown} {
@@ -386,8 +407,8 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("a %s token: %v", name, reason)
 		}
 	}
-	if created, records := count(t, store, "create"), countTokens(t, store); created != records {
-		t.Errorf("%d records and %d entries of their creation in the audit log", records, created)
+	if after := unaudited(); after != before {
+		t.Errorf("%d records were made without an entry in the audit log, or the other way round", after-before)
 	}
 	free(store)
 	if _, err := store.Revoke(t.Context(), known.ID(), tokenstest.Admin); err != nil {
@@ -399,6 +420,87 @@ func TestDiskFull(t *testing.T) {
 	if reason := tokenstest.Verify(t, view, known); reason != policy.ReasonTokenRevoked {
 		t.Errorf("after revoking: %v", reason)
 	}
+}
+
+// saysFull tells that error of a change from a connection that did not outlive the start
+// of the server.
+func saysFull(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "disk is full") || strings.Contains(err.Error(), "could not extend file"))
+}
+
+// fillTable fills the table of tokens of a PostgreSQL, a row a page, and has the server
+// start again where no file may be larger.
+func fillTable(t *testing.T, server *pg.Server, store *tokens.Store) {
+	t.Helper()
+	for _, statement := range []string{
+		`ALTER TABLE gh_tokens ALTER COLUMN name SET STORAGE PLAIN`, // else the padding would be compressed
+		`INSERT INTO gh_tokens SELECT 'padding-' || i, 'token', repeat('x', 7800), 'i', 's', '', '', '[]', '[]', '{}', '', '', 0, 0, '', '', 0, 0, 0, '', '', 0
+			FROM generate_series(1, 2200) AS i`,
+	} {
+		if err := tokens.Exec(t.Context(), store, statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size, err := tokens.Number(t.Context(), store, `SELECT pg_relation_size('gh_tokens')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restart(t, server, store, func() error { return server.UpFull(size) })
+}
+
+func restart(t *testing.T, server *pg.Server, store *tokens.Store, up func() error) {
+	t.Helper()
+	if err := server.Down(); err != nil {
+		t.Fatal(err)
+	}
+	if err := up(); err != nil {
+		t.Fatal(err)
+	}
+	tokenstest.Within(t, 20*time.Second, "the store answers again", func() bool {
+		_, err := tokens.Number(t.Context(), store, `SELECT 1`)
+		return err == nil
+	})
+}
+
+// TestLocked is a connection that does not break and gives nothing: another process has
+// the SQLite file for itself. What is known goes on, changes fail in time, and all is well
+// when it lets go.
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	open := func() *tokens.Store {
+		store, err := tokens.OpenSQLite(path, tokens.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	store := tokenstest.Migrated(t, open)
+	view := tokenstest.Watch(t, store, tokens.ViewOptions{})
+	_, known := tokenstest.Create(t, store, tokenstest.Alice())
+	if reason := tokenstest.Verify(t, view, known); reason != policy.ReasonNone {
+		t.Fatal(reason)
+	}
+	unlock, err := tokens.Lock(t.Context(), tokenstest.Migrated(t, open))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := store.Revoke(ctx, known.ID(), tokenstest.Admin); err == nil {
+		t.Error("revoking goes on although the file is locked")
+	}
+	if reason := tokenstest.Verify(t, view, known); reason != policy.ReasonNone {
+		t.Errorf("a known token while the file is locked: %v", reason)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Revoke(t.Context(), known.ID(), tokenstest.Admin); err != nil {
+		t.Errorf("revoking afterwards: %v", err)
+	}
+	tokenstest.Within(t, time.Second, "the revocation is heard", func() bool {
+		return tokenstest.Verify(t, view, known) == policy.ReasonTokenRevoked
+	})
 }
 
 // smallDisk makes dir a file system of 1 MiB where that is allowed; elsewhere the

@@ -60,17 +60,47 @@ func TestManyTokens(t *testing.T) {
 	}
 }
 
+// BenchmarkToken looks tokens up in a store of a hundred thousand: one over and over, each
+// of them in turn once all are held, and one that is not held and has to be read.
 func BenchmarkToken(b *testing.B) {
 	view, credentials, _ := many(b, manyTokens)
 	now := time.Now()
-	look := func(b *testing.B, text string, want policy.Reason) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, reason := view.Token(b.Context(), text, tokens.APIToken, now, false); reason != want {
-				b.Fatal(reason)
-			}
+	texts := make([]string, len(credentials))
+	for i, credential := range credentials {
+		texts[i] = credential.Reveal()
+	}
+	look := func(b *testing.B, view *tokens.View, text string, want policy.Reason) {
+		if _, reason := view.Token(b.Context(), text, tokens.APIToken, now, false); reason != want {
+			b.Fatal(reason)
 		}
 	}
-	b.Run("token=known", func(b *testing.B) { look(b, credentials[0].Reveal(), policy.ReasonNone) })
-	b.Run("token=mistyped", func(b *testing.B) { look(b, credentials[0].Reveal()+"x", policy.ReasonTokenMalformed) })
+	run := func(name, text string, want policy.Reason) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				look(b, view, text, want)
+			}
+		})
+	}
+	run("token=one", texts[0], policy.ReasonNone)
+	run("token=mistyped", texts[0][:len(texts[0])-1]+"-", policy.ReasonTokenMalformed)
+	b.Run("token=read", func(b *testing.B) {
+		b.ReportAllocs()
+		next := 0
+		for b.Loop() {
+			if next++; next == len(texts) {
+				b.Fatal("each was read by now")
+			}
+			look(b, view, texts[next], policy.ReasonNone)
+		}
+	})
+	for _, text := range texts {
+		look(b, view, text, policy.ReasonNone)
+	}
+	b.Run("token=each", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			look(b, view, texts[i%len(texts)], policy.ReasonNone)
+		}
+	})
 }

@@ -68,12 +68,24 @@ func Start(t testing.TB) *Server {
 }
 
 // Up starts the server and returns when it answers.
-func (s *Server) Up() error {
+func (s *Server) Up() error { return s.start("") }
+
+// UpFull starts the server as on a full disk: none of its files may have more bytes than
+// most, which is over 16 MiB, the size of a file of its log.
+func (s *Server) UpFull(most int64) error {
+	return s.start(fmt.Sprintf("ulimit -f %d; ", most/512))
+}
+
+// start starts the server after a shell has done what is before.
+func (s *Server) start(before string) error {
 	// fsync off is safe against crashes of the server, which are what tests make;
 	// synchronous_commit stays on, or a crash could take back what was answered.
 	options := fmt.Sprintf("-c listen_addresses=127.0.0.1 -c port=%d -c unix_socket_directories=%s -c fsync=off"+
 		" -c full_page_writes=off -c shared_buffers=32MB -c max_connections=100", s.Port, s.dir)
-	return s.control("start", "-w", "-t", "30", "-l", filepath.Join(s.dir, "log"), "-o", options)
+	cmd := s.command("pg_ctl", "-D", s.data(), "start", "-w", "-t", "30", "-l", filepath.Join(s.dir, "log"), "-o", options)
+	cmd.Args = append([]string{"sh", "-c", before + `exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	return s.done(cmd, "start")
 }
 
 // Down stops the server as a crash does: connections break, nothing is tidied up.
@@ -112,10 +124,14 @@ func (s *Server) url(database string) string {
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *Server) control(args ...string) error {
-	out, err := s.command("pg_ctl", append([]string{"-D", s.data()}, args...)...).CombinedOutput()
+	return s.done(s.command("pg_ctl", append([]string{"-D", s.data()}, args...)...), args[0])
+}
+
+func (s *Server) done(cmd *exec.Cmd, what string) error {
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		log, _ := os.ReadFile(filepath.Join(s.dir, "log")) // there may be none yet
-		return fmt.Errorf("pg_ctl %s: %w\n%s%s", args[0], err, out, log)
+		return fmt.Errorf("pg_ctl %s: %w\n%s%s", what, err, out, log)
 	}
 	return nil
 }
