@@ -123,29 +123,28 @@ func TestDoctorReadsIstio(t *testing.T) {
 		changes changes
 		want    []string // beside meshtest.MeshWarnings
 	}{
-		{"the policy in envoy/istio", changes{askAboutEverything}, nil},
-		{"a policy that names paths", nil, []string{"error conditional"}},
-		{"a policy for some addresses", changes{askAboutEverything, typed(".rbac.v3.RBAC", func(f object) {
+		{"the policy in envoy/istio", nil, nil},
+		{"a policy for some addresses", changes{typed(".rbac.v3.RBAC", func(f object) {
 			for _, policy := range at(f, "shadow_rules", "policies").(object) {
 				policy.(object)["principals"] = []any{object{"direct_remote_ip": object{"address_prefix": "10.0.0.0", "prefix_len": 8}}}
 			}
 		})}, []string{"error conditional"}},
-		{"a condition that other rules set", changes{askAboutEverything, extAuthz(func(f object) {
+		{"a condition that other rules set", changes{extAuthz(func(f object) {
 			at(f, "filter_enabled_metadata", "value", "string_match").(object)["prefix"] = "istio-ext-authz-other"
 		})}, []string{"error conditional"}},
 		{"a condition that no rules set", changes{without(".http.rbac.v3.RBAC")}, []string{"error conditional"}},
-		{"failOpen", changes{askAboutEverything, set("failure_mode_allow", true)}, []string{"error fail-open"}},
-		{"failOpen for connections", changes{askAboutEverything, typed(".network.ext_authz.v3.ExtAuthz", func(f object) { f["failure_mode_allow"] = true })}, []string{"error fail-open"}},
-		{"no statusOnError", changes{askAboutEverything, extAuthz(func(f object) { delete(f, "status_on_error") })}, []string{"warning status-on-error"}},
-		{"Istio's own timeout", changes{askAboutEverything, extAuthz(func(f object) { f["grpc_service"].(object)["timeout"] = "600s" })}, []string{"warning timeout"}},
-		{"a timeout that is too short", changes{askAboutEverything, extAuthz(func(f object) { f["grpc_service"].(object)["timeout"] = "0.010s" })}, []string{"warning timeout"}},
-		{"off for a route", changes{askAboutEverything, perRoute(func(r object) {
+		{"failOpen", changes{set("failure_mode_allow", true)}, []string{"error fail-open"}},
+		{"failOpen for connections", changes{typed(".network.ext_authz.v3.ExtAuthz", func(f object) { f["failure_mode_allow"] = true })}, []string{"error fail-open"}},
+		{"no statusOnError", changes{extAuthz(func(f object) { delete(f, "status_on_error") })}, []string{"warning status-on-error"}},
+		{"Istio's own timeout", changes{extAuthz(func(f object) { f["grpc_service"].(object)["timeout"] = "600s" })}, []string{"warning timeout"}},
+		{"a timeout that is too short", changes{extAuthz(func(f object) { f["grpc_service"].(object)["timeout"] = "0.010s" })}, []string{"warning timeout"}},
+		{"off for a route", changes{perRoute(func(r object) {
 			r["typed_per_filter_config"] = object{"envoy.filters.http.ext_authz": perRouteOff}
 		})}, []string{"error disabled"}},
-		{"headers hidden by an EnvoyFilter", changes{askAboutEverything, set("allowed_headers", object{"patterns": []any{object{"exact": "x-request-id"}}})}, []string{"error hidden"}},
-		{"a share of the requests", changes{askAboutEverything, set("filter_enabled", object{"default_value": object{"numerator": 50}})}, []string{"error sampled"}},
-		{"the route chosen again", changes{askAboutEverything, set("clear_route_cache", true)}, []string{"warning route-cache"}},
-		{"a body that does not fit", changes{askAboutEverything, set("with_request_body", object{"max_request_bytes": 64 << 20})}, []string{"error message"}},
+		{"headers hidden by an EnvoyFilter", changes{set("allowed_headers", object{"patterns": []any{object{"exact": "x-request-id"}}})}, []string{"error hidden"}},
+		{"a share of the requests", changes{set("filter_enabled", object{"default_value": object{"numerator": 50}})}, []string{"error sampled"}},
+		{"the route chosen again", changes{set("clear_route_cache", true)}, []string{"warning route-cache"}},
+		{"a body that does not fit", changes{set("with_request_body", object{"max_request_bytes": 64 << 20})}, []string{"error message"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			want := append(slices.Clone(meshtest.MeshWarnings), row.want...)
@@ -155,6 +154,19 @@ func TestDoctorReadsIstio(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a policy that names paths", func(t *testing.T) {
+		named := meshtest.Dump(t, start(t, setup{variant: "named-paths-"}).envoy.Admin())
+		want := append([]string{"error conditional"}, meshtest.MeshWarnings...)
+		if checks, findings := meshtest.Examine(t, named, filepath.Join(istioFolder, "gatehouse.yaml")); !slices.Equal(checks, want) {
+			t.Errorf("findings = %v, want %v: %+v", checks, want, findings)
+		}
+	})
+	t.Run("the filter in envoy/istio", func(t *testing.T) {
+		filtered := meshtest.Dump(t, start(t, setup{variant: "envoy-filter-"}).envoy.Admin())
+		if _, findings := meshtest.Examine(t, filtered, filepath.Join(istioFolder, "gatehouse.yaml")); len(findings) != 0 {
+			t.Errorf("findings = %+v, want none", findings)
+		}
+	})
 	t.Run("no policy", func(t *testing.T) {
 		checks, findings := meshtest.Examine(t, edit(t, running, without(".http.ext_authz.v3.ExtAuthz")), filepath.Join(istioFolder, "gatehouse.yaml"))
 		if want := []string{"error missing"}; !slices.Equal(checks, want) {

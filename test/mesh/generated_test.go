@@ -67,26 +67,12 @@ func adaptListener(listener object, name string) object {
 	return listener
 }
 
-// askAboutEverything has the condition of each policy hold always, in the words that the
-// control plane itself found for the TCP port (see sidecar-tcp-listener.json), where a rule
-// about paths has become one about everything.
-func askAboutEverything(listener object) {
-	each(listener, func(o object) {
-		rules, ok := o["shadow_rules"].(object)
-		if !ok {
-			return
-		}
-		for _, policy := range rules["policies"].(object) {
-			policy.(object)["permissions"] = []any{object{"and_rules": object{"rules": []any{object{"any": true}}}}}
-		}
-	})
-}
-
 // adaptCluster gives a generated cluster one endpoint instead of a discovery service.
 func adaptCluster(t testing.TB, cluster object, address string) object {
 	t.Helper()
 	delete(cluster, "@type")
 	delete(cluster, "eds_cluster_config")
+	each(cluster, func(o object) { delete(o, "sds_config") })
 	cluster["type"] = "STATIC"
 	cluster["load_assignment"] = endpoint(t, cluster["name"].(string), address)
 	return cluster

@@ -38,6 +38,8 @@ func (w *world) token(groups ...string) string {
 
 // setup is what a test wants to have otherwise.
 type setup struct {
+	variant   string                                         // of the listeners, as their files begin
+	mutualTLS bool                                           // gatehouse is asked with destination-rule.yaml in place
 	listeners func(listener object)                          // changes each generated listener
 	cluster   func(cluster object)                           // changes the cluster by which gatehouse is asked
 	config    func(ca *meshtest.Authority) (old, new string) // replaces a line of gatehouse's configuration
@@ -48,16 +50,20 @@ func start(t *testing.T, s setup) *world {
 	t.Helper()
 	w := newWorld(t, istioFolder, s.config)
 	listeners := []any{
-		adaptListener(generated(t, "sidecar-inbound-listener.json"), meshtest.Sidecar),
-		adaptListener(generated(t, "sidecar-tcp-listener.json"), meshtest.SidecarTCP),
-		adaptListener(generated(t, "gateway-listener.json"), meshtest.Gateway),
+		adaptListener(generated(t, s.variant+"sidecar-listener.json"), meshtest.Sidecar),
+		adaptListener(generated(t, "tcp-listener.json"), meshtest.SidecarTCP),
+		adaptListener(generated(t, s.variant+"gateway-listener.json"), meshtest.Gateway),
 	}
 	if s.listeners != nil {
 		for _, listener := range listeners {
 			s.listeners(listener.(object))
 		}
 	}
-	asked := adaptCluster(t, generated(t, "ext-authz-cluster.json"), w.gatehouse.GRPC)
+	provider := "provider-cluster.json"
+	if s.mutualTLS {
+		provider = "mutual-tls-" + provider
+	}
+	asked := adaptCluster(t, generated(t, provider), w.gatehouse.GRPC)
 	if s.cluster != nil {
 		s.cluster(asked)
 	}
@@ -119,7 +125,7 @@ func (w *world) startEnvoy(t *testing.T, listeners, clusters []any) {
 
 // TestPoliciesThatNamePaths runs a policy that names paths, and says why envoy/istio has none.
 func TestPoliciesThatNamePaths(t *testing.T) {
-	w := start(t, setup{})
+	w := start(t, setup{variant: "named-paths-"})
 	c, alice := w.client(), w.token("reader")
 	c.Check(t, meshtest.SidecarRows(alice))
 	c.Check(t, meshtest.GatewayRows(alice))
@@ -128,11 +134,11 @@ func TestPoliciesThatNamePaths(t *testing.T) {
 
 // TestPoliciesForEveryRequest is about the policy in envoy/istio.
 func TestPoliciesForEveryRequest(t *testing.T) {
-	w := start(t, setup{listeners: askAboutEverything})
+	w := start(t, setup{})
 	c, alice := w.client(), w.token("reader")
 	c.Check(t, meshtest.SidecarRows(alice))
 	c.Check(t, meshtest.GatewayRows(alice))
-	c.Check(t, meshtest.EveryRequestRows())
+	c.Check(t, meshtest.EveryRequestRows(alice))
 	c.CheckTCP(t)
 	served := w.upstream.Served()
 	c.CheckTLSIsRequired(t)

@@ -171,6 +171,11 @@ func (x *examination) own(m node) bool {
 	routes := 0
 	for _, host := range m.at("route_config", "virtual_hosts").items() {
 		for _, route := range host.field("routes").items() {
+			// Envoy Gateway's readiness: a status that Envoy itself answers with, and no more.
+			if answer := route.field("direct_response"); answer.present() && !answer.field("body").present() {
+				routes++
+				continue
+			}
 			cluster := route.at("route", "cluster").text()
 			if cluster != "prometheus_stats" && cluster != "agent" || !loopback(x.clusters[cluster]) {
 				return false

@@ -141,21 +141,25 @@ filter_chains:
 	}
 }
 
-// What Istio's control plane generated for a policy that names paths.
+// What Istio's control plane generated, for policies that name paths and for one that does not.
 func TestIstioPathRulesAreFound(t *testing.T) {
-	for _, file := range []string{"sidecar-inbound-listener", "gateway-listener"} {
-		report, err := Examine([]byte(read(t, "test/mesh/generated/"+file+".json")), Needs{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var conditional int
-		for _, f := range report.Findings {
-			if f.Check == "conditional" {
-				conditional++
+	for _, file := range []string{"sidecar-listener", "gateway-listener"} {
+		for _, row := range []struct {
+			variant string
+			want    bool
+		}{
+			{"named-paths-", true},
+			{"", false},
+		} {
+			name := "test/mesh/generated/" + row.variant + file + ".json"
+			report, err := Examine([]byte(read(t, name)), Needs{})
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		if conditional == 0 || report.Errors() == 0 {
-			t.Errorf("%s: no finding about rules that name paths: %+v", file, report.Findings)
+			found := slices.ContainsFunc(report.Findings, func(f Finding) bool { return f.Check == "conditional" })
+			if found != row.want {
+				t.Errorf("%s: found rules that leave requests out: %t, want %t: %+v", name, found, row.want, report.Findings)
+			}
 		}
 	}
 }
@@ -200,6 +204,28 @@ func TestOneOfSeveralFiltersGuardsARoute(t *testing.T) {
 			}
 			if !slices.EqualFunc(got, row.want, strings.HasSuffix) {
 				t.Errorf("found %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
+// A listener that answers with a status and no more, as Envoy Gateway's readiness does, has
+// nothing behind it; one that answers with a text may.
+func TestListenersWithNothingBehindThem(t *testing.T) {
+	const text = `{"listeners": [{"name": "ready", "filterChains": [{"filters": [{"typedConfig": {"@type": "x.HttpConnectionManager",
+		"routeConfig": {"virtualHosts": [{"routes": [{"match": {"prefix": "/"}, "directResponse": {"status": 500%s}}%s]}]},
+		"httpFilters": [{"typedConfig": {"@type": "x.HealthCheck"}}, {"typedConfig": {"@type": "x.Router"}}]}}]}]}]}`
+	for _, row := range []struct {
+		name, body, more string
+		want             []string
+	}{
+		{"a status", "", "", nil},
+		{"a text", `, "body": {"inlineString": "secret"}`, "", []string{"error missing"}},
+		{"an application as well", "", `, {"match": {"prefix": "/a"}, "route": {"cluster": "a"}}`, []string{"error missing"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if got := findings(t, fmt.Sprintf(text, row.body, row.more), Needs{}); !slices.Equal(got, row.want) {
+				t.Errorf("findings = %v, want %v", got, row.want)
 			}
 		})
 	}
