@@ -47,8 +47,14 @@ systems: tools ## the five systems that configurations in test/systems serve, re
 	$(GO) test -v ./test/systems
 
 .PHONY: acceptance
-acceptance: tools ## what looks from outside, and the store under twenty kills
+acceptance: ## what looks from outside, live control planes, and the store under twenty kills
+	ACCEPTANCE=1 $(GO) run ./test/tools/fetch
 	ACCEPTANCE=1 $(GO) test -json -timeout 30m ./test/... ./extauthz/tokens | $(GO) run ./test/report
+
+.PHONY: recordings
+recordings: ## test/mesh/generated anew, from istiod and the manifests in envoy/istio
+	ACCEPTANCE=1 $(GO) run ./test/tools/fetch
+	ACCEPTANCE=1 $(GO) test -count=1 -timeout 30m -run '^TestIstio$$' ./test/mesh/live -update
 
 .PHONY: soak
 soak: tools ## steady load with rotation, reloads and revocation; DURATION=20m

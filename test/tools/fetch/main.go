@@ -1,6 +1,7 @@
 // Command fetch installs every program that the tests run, pinned ones into the cache and
 // those of the machine as root only, so that "make test" says what it downloads or misses
-// before the first test waits for it.
+// before the first test waits for it. Where ACCEPTANCE is set it builds the control planes
+// of test/mesh/live as well, which takes minutes the first time.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 
 	"github.com/gatehouse-authz/gatehouse/envoy"
 	"github.com/gatehouse-authz/gatehouse/test/idp"
+	"github.com/gatehouse-authz/gatehouse/test/mesh/programs"
 	"github.com/gatehouse-authz/gatehouse/test/tools"
 )
 
@@ -27,15 +29,22 @@ func fetch(ctx context.Context) error {
 	if err := tools.System(ctx, os.Stdout); err != nil {
 		return err
 	}
-	for _, tool := range []struct {
+	type tool struct {
 		name string
 		get  func(context.Context) (string, error)
-	}{
+	}
+	wanted := []tool{
 		{"Envoy", func(ctx context.Context) (string, error) { return envoy.Find(ctx, os.Stdout) }},
 		{"oidc-provider", idp.Install},
 		{"Keycloak", tools.Keycloak},
 		{"hadolint", tools.Hadolint},
-	} {
+	}
+	if os.Getenv("ACCEPTANCE") != "" {
+		for _, program := range programs.All {
+			wanted = append(wanted, tool{program.Name, program.Install})
+		}
+	}
+	for _, tool := range wanted {
 		path, err := tool.get(ctx)
 		if err != nil {
 			return err
