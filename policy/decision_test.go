@@ -286,6 +286,42 @@ func TestSemantics8Scopes(t *testing.T) {
 	}
 }
 
+// Of any, one suffices; nobody else has every scope.
+func TestSemantics8AnyScope(t *testing.T) {
+	q := Requirement{At: line(2), Scopes: &Sets{At: line(3), Any: []string{"orders:read", "orders:write"}}}
+	for _, tt := range []struct {
+		name string
+		p    Principal
+		want Outcome
+	}{
+		{"nobody gave it scopes", Principal{Authenticator: "a"}, Forbidden},
+		{"another scope", Principal{Authenticator: "a", Scopes: []string{"orders"}}, Forbidden},
+		{"one of two", Principal{Authenticator: "a", Scopes: []string{"orders:write"}}, Allowed},
+		{"unscoped meets every scope", Principal{Authenticator: "a", Unscoped: true}, Allowed},
+	} {
+		if d := evaluate(t, q, &tt.p, nil, "/t/x"); d.Outcome != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, d.Outcome, tt.want)
+		}
+	}
+}
+
+// A principal that did not go through [Tenancy.Resolve] is no way around it.
+func TestSemantics1WildcardAsATenantMeetsNothing(t *testing.T) {
+	q := Requirement{At: line(2), Tenant: &Templates{At: line(3), Values: templateList(t, "{path.tenant}")}}
+	if d := evaluate(t, q, &Principal{Authenticator: "a", Tenant: "*"}, orchestrate, "/t/*"); d.Outcome != Forbidden {
+		t.Errorf("%v, want %v", d.Outcome, Forbidden)
+	}
+}
+
+// What is none of the three values is an error.
+func TestSemantics25OddTruth(t *testing.T) {
+	q := Requirement{At: line(2), When: &Expression{At: line(3), Condition: expression{"odd", True + 1}}}
+	d := evaluate(t, q, &Principal{Authenticator: "a"}, nil, "/t/x")
+	if d.Outcome != Forbidden || d.Reason != ReasonExpressionError {
+		t.Errorf("%v, %v, want %v, %v", d.Outcome, d.Reason, Forbidden, ReasonExpressionError)
+	}
+}
+
 func TestSmallestUnmetRequirement(t *testing.T) {
 	p := &Principal{Authenticator: "corp", Realm: "corp", Tenant: "acme", Roles: []string{"user"}}
 	far := Requirement{At: line(10), Tenant: &Templates{At: line(11), Values: templateList(t, "other")}, Roles: &Sets{At: line(12), All: []string{"admin"}}, Scopes: &Sets{At: line(13), All: []string{"x"}}}

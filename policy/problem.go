@@ -33,11 +33,12 @@ const (
 	ProblemSelfOverlap                        // one route's patterns overlap and it uses {path.…}
 	ProblemUnknownName                        // opens: a route that does not exist
 	ProblemUnqualifiedName                    // usernames or subjects without authenticators or realms
+	ProblemSpelling                           // an open route decides another spelling of a guarded path
 )
 
 var problemNames = [...]string{
 	"invalid", "conflict", "duplicate", "opens", "shadowed", "never_holds", "self_overlap", "unknown_name",
-	"unqualified_name",
+	"unqualified_name", "spelling",
 }
 
 func (k ProblemKind) String() string {

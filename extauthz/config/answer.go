@@ -50,7 +50,7 @@ func (b *builder) checkSignInURL(m *configv1.SignIn) {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil:
 		b.errorf(b.pos.field(m, "url"), "write https://{host}/login?to={request_uri}", "%s is not an absolute URL", quote(m.GetUrl()))
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		b.warnf(b.pos.field(m, "url"), "write https://", "browsers are sent to sign in without encryption")
+		b.warnf(ruleWeak, b.pos.field(m, "url"), "write https://", "browsers are sent to sign in without encryption")
 	}
 	if strings.Contains(m.GetUrl(), "{request_uri}") || strings.Contains(m.GetUrl(), "{url}") {
 		if host, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(m.GetUrl(), "https://"), "http://"), "/"); strings.Contains(host, "{request_uri}") || strings.Contains(host, "{url}") {

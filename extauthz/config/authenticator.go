@@ -85,10 +85,10 @@ func (b *builder) newPart(a *configv1.Authenticator) *part {
 		p.entry.OnlyFrom = append(p.entry.OnlyFrom, b.origin(origin))
 	}
 	if a.GetWildcard() && b.config.GetTenancy().GetWildcard() == "" {
-		b.warnf(b.pos.field(a, "wildcard"), "add tenancy: {wildcard: \"*\"}, or remove the line", "there is no wildcard without tenancy")
+		b.warnf(ruleNoEffect, b.pos.field(a, "wildcard"), "add tenancy: {wildcard: \"*\"}, or remove the line", "there is no wildcard without tenancy")
 	}
 	if a.GetImpersonate() && b.config.GetTenancy().GetUsernameHeader() == "" {
-		b.warnf(b.pos.field(a, "impersonate"), "add tenancy: {username_header: x-username}, or remove the line", "nobody can be named without tenancy.username_header")
+		b.warnf(ruleNoEffect, b.pos.field(a, "impersonate"), "add tenancy: {username_header: x-username}, or remove the line", "nobody can be named without tenancy.username_header")
 	}
 	if strings.ContainsAny(p.entry.Realm, "\"\\") || !isVisible(p.entry.Realm) {
 		b.errorf(b.pos.field(a, "realm"), "use visible ASCII characters without quotes and backslashes", "realm %s cannot be part of a challenge", quote(p.entry.Realm))
@@ -202,7 +202,7 @@ func (b *builder) buildInstance(p *part) {
 	p.entry.Guard = b.guard(p.config)
 	if warner, ok := p.instance.authenticator.(interface{ Warnings() []string }); ok {
 		for _, warning := range warner.Warnings() {
-			b.warnf(b.pos.of(p.config), "", "authenticator %s: %s", quote(p.config.GetName()), warning)
+			b.warnf(ruleWeak, b.pos.of(p.config), "", "authenticator %s: %s", quote(p.config.GetName()), warning)
 		}
 	}
 }
@@ -308,7 +308,7 @@ func (b *builder) apiKey(p *part, m *configv1.ApiKey) func() (made, error) {
 		return nil
 	}
 	if len(keys) == 0 && !m.GetStore() {
-		b.warnf(b.pos.of(m), "set the variable of one", "authenticator %s knows no key: all its secrets are optional and unset", quote(p.config.GetName()))
+		b.warnf(ruleNoEffect, b.pos.of(m), "set the variable of one", "authenticator %s knows no key: all its secrets are optional and unset", quote(p.config.GetName()))
 	}
 	store := b.storedKeys(p, m)
 	return func() (made, error) { return alone(authn.NewAPIKey(b.stamp(p.config), keys, store)) }
@@ -346,7 +346,7 @@ func (b *builder) plain(p *part, m *configv1.PlainPrincipal) policy.Principal {
 		b.errorf(b.pos.field(m, "tenant"), `add tenancy: {wildcard: "*"}, or name a tenant`, `tenant "*" is the wildcard only with a tenancy block that says so`)
 	}
 	if p.config.GetUnscoped() && len(m.GetScopes()) > 0 {
-		b.warnf(b.pos.field(m, "scopes"), "remove them, or unscoped: true", "the scopes have no effect: authenticator %s is unscoped", quote(p.config.GetName()))
+		b.warnf(ruleNoEffect, b.pos.field(m, "scopes"), "remove them, or unscoped: true", "the scopes have no effect: authenticator %s is unscoped", quote(p.config.GetName()))
 	}
 	return principal
 }

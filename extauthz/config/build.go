@@ -78,12 +78,17 @@ func (b *builder) build() {
 	b.checkUse()
 }
 
+// errorf reports a setting that cannot work; failf what breaks a rule of its own.
 func (b *builder) errorf(at policy.Position, remedy, format string, args ...any) {
-	b.errors = append(b.errors, b.src.problem(at, fmt.Sprintf(format, args...), remedy))
+	b.failf(ruleSetting, at, remedy, format, args...)
 }
 
-func (b *builder) warnf(at policy.Position, remedy, format string, args ...any) {
-	b.warnings = append(b.warnings, b.src.problem(at, fmt.Sprintf(format, args...), remedy))
+func (b *builder) failf(rule Rule, at policy.Position, remedy, format string, args ...any) {
+	b.errors = append(b.errors, b.src.problem(rule, at, fmt.Sprintf(format, args...), remedy))
+}
+
+func (b *builder) warnf(rule Rule, at policy.Position, remedy, format string, args ...any) {
+	b.warnings = append(b.warnings, b.src.problem(rule, at, fmt.Sprintf(format, args...), remedy))
 }
 
 // isTainted says whether something in m was reported already, so that what is
@@ -107,12 +112,12 @@ func (b *builder) syntax(m proto.Message, name string, key any, err error) {
 			remedy = "write the value itself"
 		}
 	}
-	b.errorf(b.pos.inside(node, offset), remedy, "%s", message)
+	b.failf(rulePattern, b.pos.inside(node, offset), remedy, "%s", message)
 }
 
 // expression reports an expression that does not compile.
 func (b *builder) expression(m proto.Message, name string, bad *expressionProblem) {
-	b.errorf(b.pos.inside(b.pos.fieldNode(m, name), bad.offset), bad.remedy, "%s", bad.message)
+	b.failf(ruleExpression, b.pos.inside(b.pos.fieldNode(m, name), bad.offset), bad.remedy, "%s", bad.message)
 }
 
 func (b *builder) buildExpressions() {
@@ -151,19 +156,22 @@ func (b *builder) buildTenancy() {
 		b.errorf(b.pos.field(t, "wildcard"), "choose another", "the wildcard and the default tenant are the same")
 	case t.GetSeparator() != "" && (strings.Contains(t.GetDefault(), t.GetSeparator()) || strings.Contains(t.GetWildcard(), t.GetSeparator())):
 		b.errorf(b.pos.field(t, "separator"), "choose another", "the separator is part of the default tenant or the wildcard")
+	case len(b.walker.disabled["authenticators"]) > 0: // one of them may use it
 	case b.gate.UsernameHeader != "" && !slices.ContainsFunc(b.config.GetAuthenticators(), (*configv1.Authenticator).GetImpersonate):
-		b.warnf(b.pos.field(t, "username_header"), "give one impersonate: true, or remove the line", "no authenticator may use username_header")
+		b.warnf(ruleNoEffect, b.pos.field(t, "username_header"), "give one impersonate: true, or remove the line", "no authenticator may use username_header")
 	}
 }
 
 // adopt takes over what the table or the grants found.
 func (b *builder) adopt(problems []policy.Problem) {
 	for _, p := range problems {
-		message := p.Message
-		if p.Warning {
-			b.warnings = append(b.warnings, b.src.problem(p.At, message, p.Remedy))
-		} else {
-			b.errors = append(b.errors, b.src.problem(p.At, message, p.Remedy))
+		switch rule := ofTable[p.Kind]; {
+		case p.Warning && rule == ruleConflict: // with a route in shadow
+			b.warnf(ruleTrial, p.At, p.Remedy, "%s", p.Message)
+		case p.Warning:
+			b.warnf(rule, p.At, p.Remedy, "%s", p.Message)
+		default:
+			b.failf(rule, p.At, p.Remedy, "%s", p.Message)
 		}
 	}
 }

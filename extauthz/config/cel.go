@@ -13,6 +13,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
@@ -74,6 +75,8 @@ type compiled struct {
 	expression *claimsExpression
 	attributes map[string]int // attributes of the principal that it names, and where: an offset
 	request    int            // where it refers to the request; -1: nowhere
+	constant   policy.Truth   // what it comes to whatever the request; see isConstant
+	isConstant bool
 	bad        *expressionProblem
 }
 
@@ -85,7 +88,7 @@ type expressionProblem struct {
 
 func newExpressions(variables map[string]string) (*expressions, error) {
 	e := &expressions{variables: map[string]string{}, compiled: map[string]*compiled{}}
-	common := []cel.EnvOption{cel.OptionalTypes(), ext.Strings(), ext.Sets(), ext.Lists(), cel.CrossTypeNumericComparisons(true)}
+	common := []cel.EnvOption{cel.OptionalTypes(), ext.Strings(), ext.Sets(), ext.Lists(), ext.Network(), cel.CrossTypeNumericComparisons(true)}
 	for name, value := range variables {
 		e.variables["env."+name] = value
 		common = append(common, cel.Variable("env."+name, cel.StringType))
@@ -113,11 +116,13 @@ func (e *expressions) condition(source string) *compiled {
 		if bad != nil {
 			return &compiled{bad: bad}
 		}
-		return &compiled{
+		c := &compiled{
 			condition:  &condition{source: source, program: program, variables: e.variables},
 			attributes: namedAttributes(tree, source),
 			request:    requestReference(tree, source),
 		}
+		c.constant, c.isConstant = c.condition.always(tree)
+		return c
 	})
 }
 
@@ -286,6 +291,65 @@ func requestReference(tree *cel.Ast, source string) int {
 		}
 	}))
 	return first
+}
+
+// always tells what an expression comes to for every request and principal, and whether
+// that can be seen: it refers to nothing, or true and false decide it alone. What depends
+// on the environment is no constant of the file.
+func (c *condition) always(tree *cel.Ast) (policy.Truth, bool) {
+	refers := false
+	root := tree.NativeRep().Expr()
+	ast.PostOrderVisit(root, ast.NewExprVisitor(func(e ast.Expr) {
+		refers = refers || e.Kind() == ast.IdentKind
+	}))
+	if !refers {
+		return c.Holds(&policy.Request{}, &policy.Principal{}), true
+	}
+	value, known := folded(root)
+	switch {
+	case !known:
+		return policy.Failed, false
+	case value:
+		return policy.True, true
+	}
+	return policy.False, true
+}
+
+// folded is the value of an expression that true and false in it decide, whatever the
+// rest comes to.
+func folded(e ast.Expr) (value, known bool) {
+	switch e.Kind() {
+	case ast.LiteralKind:
+		value, known = e.AsLiteral().Value().(bool)
+		return value, known
+	case ast.CallKind:
+	default:
+		return false, false
+	}
+	args := e.AsCall().Args()
+	switch e.AsCall().FunctionName() {
+	case operators.LogicalNot:
+		value, known = folded(args[0])
+		return !value, known
+	case operators.LogicalAnd, operators.LogicalOr:
+		decisive := e.AsCall().FunctionName() == operators.LogicalOr
+		all := true
+		for _, arg := range args {
+			value, known := folded(arg)
+			if known && value == decisive {
+				return decisive, true
+			}
+			all = all && known
+		}
+		return !decisive, all
+	case operators.Conditional:
+		if condition, known := folded(args[0]); known && condition {
+			return folded(args[1])
+		} else if known {
+			return folded(args[2])
+		}
+	}
+	return false, false
 }
 
 // condition is a compiled `when`.

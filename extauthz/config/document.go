@@ -73,7 +73,7 @@ func (d *Document) Report() *Report {
 
 // Errorf adds a problem at a place of the file.
 func (d *Document) Errorf(at policy.Position, remedy, format string, args ...any) {
-	d.report.Errors = append(d.report.Errors, d.src.problem(at, fmt.Sprintf(format, args...), remedy))
+	d.report.Errors = append(d.report.Errors, d.src.problem(ruleSetting, at, fmt.Sprintf(format, args...), remedy))
 }
 
 // At is where the value of a field of m is written: the field called name, or where m

@@ -1,67 +1,164 @@
 package config
 
 import (
-	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/gatehouse-authz/gatehouse/policy"
 	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
 )
 
 // facts is what is known about principals before there is any: who can vouch for
-// them, and which roles and attributes they can have.
+// them, and what they can have.
 type facts struct {
 	names, realms []string
 	complete      bool // no authenticator was lost to an error
 
 	attributes    map[string]bool
-	anyAttributes bool                       // some come from outside the file
-	roles         map[string]map[string]bool // by authenticator; nil: any role
-	granted       map[string]bool            // roles that grants add
+	anyAttributes bool // some come from outside the file
+
+	fields  map[string]fields // by authenticator
+	granted fields            // what grants add
+
+	possible    map[string]*possible // see builder.possible
+	unreachable int                  // warnings of values that nobody can have
+}
+
+// fields are the values that principals can have in each field. A field that is nil can
+// have any.
+type fields map[fact]map[string]bool
+
+// A fact is a field of principals whose values may all be in the file.
+type fact string
+
+const (
+	factRole     fact = "role"
+	factScope    fact = "scope"
+	factSubject  fact = "subject"
+	factUsername fact = "username"
+	factTenant   fact = "tenant"
+	factReadable fact = "readable tenant" // what follows from tenants
+)
+
+// noun is what sentences call it.
+func (f fact) noun() string {
+	if f == factReadable {
+		return string(factTenant)
+	}
+	return string(f)
+}
+
+func newFields() fields {
+	return fields{factRole: {}, factScope: {}, factSubject: {}, factUsername: {}, factTenant: {}}
+}
+
+// add adds values to a field, unless it can have any.
+func (f fields) add(what fact, values ...string) {
+	if f[what] == nil {
+		return
+	}
+	for _, v := range values {
+		if v != "" {
+			f[what][v] = true
+		}
+	}
+}
+
+// open lets fields have any value.
+func (f fields) open(facts ...fact) {
+	for _, what := range facts {
+		f[what] = nil
+	}
 }
 
 func (b *builder) collectFacts() {
-	f := &facts{complete: !b.anyTainted(), attributes: map[string]bool{}, roles: map[string]map[string]bool{}, granted: map[string]bool{}}
+	f := &facts{complete: !b.anyTainted(), attributes: map[string]bool{}, fields: map[string]fields{}, granted: newFields(), possible: map[string]*possible{}}
 	b.facts = f
 	for _, a := range b.config.GetAuthenticators() {
 		f.names = append(f.names, a.GetName())
 		if realm := realmOf(a); !slices.Contains(f.realms, realm) {
 			f.realms = append(f.realms, realm)
 		}
-		f.roles[a.GetName()] = map[string]bool{}
-		for _, p := range plainPrincipals(a) {
-			f.addPlain(a.GetName(), p)
-		}
-		if mapping, ok := mappingOf(a); ok {
-			f.addMapping(a.GetName(), mapping)
-		}
-		if a.GetToken() != nil || a.GetApiKey().GetStore() {
-			f.roles[a.GetName()], f.anyAttributes = nil, true
-		}
-		if b.config.GetStore() != nil && isPeople(a) {
-			f.roles[a.GetName()] = nil // the directory may give any
-		}
+		f.fields[a.GetName()] = b.fieldsOf(a)
 	}
 	for _, a := range b.config.GetAuthenticators() { // those that hand over to others
-		verifier := a.GetClientCredentials().GetVerifyWith() + a.GetRefreshToken().GetVerifyWith() + a.GetJwt().GetApiKeyClaim().GetAuthenticator()
-		if verifier == "" || f.roles[a.GetName()] == nil {
-			continue
-		}
-		if other, known := f.roles[verifier]; known && other != nil {
-			maps.Copy(f.roles[a.GetName()], other)
-		} else {
-			f.roles[a.GetName()] = nil
+		if verifier := a.GetClientCredentials().GetVerifyWith() + a.GetRefreshToken().GetVerifyWith() + a.GetJwt().GetApiKeyClaim().GetAuthenticator(); verifier != "" {
+			f.fields[a.GetName()].merge(f.fields[verifier])
 		}
 	}
 	for _, g := range b.config.GetGrants() {
-		for _, role := range g.GetAdd().GetRoles() {
-			f.granted[role] = true
-		}
+		f.granted.add(factRole, g.GetAdd().GetRoles()...)
+		f.granted.add(factScope, g.GetAdd().GetScopes()...)
 		for name := range g.GetAdd().GetAttributes() {
 			f.attributes[name] = true
 		}
 	}
+}
+
+// merge adds what other can have; a nil other can have anything.
+func (f fields) merge(other fields) {
+	for what, values := range f {
+		switch {
+		case values == nil:
+		case other[what] == nil:
+			f[what] = nil
+		default:
+			maps.Copy(values, other[what])
+		}
+	}
+}
+
+// fieldsOf is what the principals of one authenticator can have. It notes their
+// attributes as well.
+func (b *builder) fieldsOf(a *configv1.Authenticator) fields {
+	f := newFields()
+	for _, p := range plainPrincipals(a) {
+		f.add(factRole, p.GetRoles()...)
+		f.add(factScope, p.GetScopes()...)
+		f.add(factSubject, p.GetSubject())
+		f.add(factUsername, p.GetUsername())
+		f.add(factTenant, p.GetTenant())
+		for attribute := range p.GetAttributes() {
+			b.facts.attributes[attribute] = true
+		}
+	}
+	for _, key := range a.GetApiKey().GetKeys() {
+		f.add(factSubject, key.GetId()) // unless it says another
+	}
+	for _, user := range a.GetBasic().GetUsers() {
+		f.add(factSubject, user.GetUsername())
+		f.add(factUsername, user.GetUsername())
+	}
+	if a.GetPeer() != nil || a.GetMtls() != nil {
+		f.open(factSubject) // the peer's name, the certificate's
+	}
+	if a.GetMtls() != nil { // its texts may hold parts of the certificate's name
+		for what, values := range f {
+			for text := range values {
+				if strings.Contains(text, "{") {
+					f.open(what)
+				}
+			}
+		}
+	}
+	if mapping, ok := mappingOf(a); ok {
+		b.addMapping(f, mapping)
+	}
+	if a.GetToken() != nil || a.GetApiKey().GetStore() {
+		f.open(factRole, factScope, factSubject, factUsername, factTenant)
+		b.facts.anyAttributes = true
+	}
+	if b.config.GetStore() != nil && isPeople(a) {
+		f.open(factRole) // the directory may give any
+	}
+	if a.GetUnscoped() {
+		f.open(factScope)
+	}
+	if a.GetImpersonate() {
+		f.open(factUsername)
+	}
+	return f
 }
 
 // anyTainted says whether an authenticator may be missing or half read.
@@ -78,33 +175,32 @@ func (b *builder) anyTainted() bool {
 	return b.walker.broken[b.pos.nodes[b.config]]
 }
 
-func (f *facts) addPlain(name string, p *configv1.PlainPrincipal) {
-	for _, role := range p.GetRoles() {
-		f.roles[name][role] = true
-	}
-	for attribute := range p.GetAttributes() {
-		f.attributes[attribute] = true
-	}
-}
-
-func (f *facts) addMapping(name string, m *configv1.PrincipalMapping) {
+func (b *builder) addMapping(f fields, m *configv1.PrincipalMapping) {
 	for attribute := range m.GetAttributes() {
-		f.attributes[attribute] = true
+		b.facts.attributes[attribute] = true
 	}
-	roles := m.GetRoles()
-	switch {
-	case roles == nil:
-	case roles.GetValue() != "":
-		f.roles[name][roles.GetValue()] = true
-	case len(roles.GetMap()) > 0 && roles.GetUnmapped() != "keep":
-		for _, replacement := range roles.GetMap() {
-			f.roles[name][replacement.GetTo()] = true
+	if m.GetSubject() == nil {
+		f.open(factSubject) // the claim sub
+	}
+	for what, mapping := range map[fact]*configv1.Mapping{
+		factSubject: m.GetSubject(), factUsername: m.GetUsername(), factTenant: m.GetTenant(),
+		factRole: m.GetRoles(), factScope: m.GetScopes(),
+	} {
+		switch {
+		case mapping == nil:
+		case mapping.GetValue() != "" && len(mapping.GetMap()) == 0 && mapping.GetList() == "":
+			f.add(what, mapping.GetValue())
+			if what == factScope {
+				f.add(what, strings.Fields(mapping.GetValue())...)
+			}
+		case len(mapping.GetMap()) > 0 && mapping.GetUnmapped() != "keep":
+			for _, replacement := range mapping.GetMap() {
+				f.add(what, replacement.GetTo())
+			}
+			f.add(what, mapping.GetDefault()...)
+		default:
+			f.open(what)
 		}
-		for _, role := range roles.GetDefault() {
-			f.roles[name][role] = true
-		}
-	default:
-		f.roles[name] = nil
 	}
 }
 
@@ -158,20 +254,20 @@ func (b *builder) knownAuthenticator(at policy.Position, name string) bool {
 		return true
 	}
 	if where, off := b.walker.disabled["authenticators"][name]; off {
-		b.errorf(at, "remove the name, or disable this block as well", "authenticator %s is disabled (line %d)", quote(name), where.Line)
+		b.failf(ruleName, at, "remove the name, or disable this block as well", "authenticator %s is disabled (line %d)", quote(name), where.Line)
 	} else if b.facts == nil || b.facts.complete {
 		names := make([]string, 0, len(b.config.GetAuthenticators()))
 		for _, a := range b.config.GetAuthenticators() {
 			names = append(names, a.GetName())
 		}
-		b.errorf(at, meant(name, names), "unknown authenticator %s", quote(name))
+		b.failf(ruleName, at, meant(name, names), "unknown authenticator %s", quote(name))
 	}
 	return false
 }
 
 func (b *builder) knownRealm(at policy.Position, realm string) {
 	if b.facts.complete && !slices.Contains(b.facts.realms, realm) {
-		b.errorf(at, meant(realm, b.facts.realms), "no authenticator has realm %s", quote(realm))
+		b.failf(ruleName, at, meant(realm, b.facts.realms), "no authenticator has realm %s", quote(realm))
 	}
 }
 
@@ -180,7 +276,7 @@ func (b *builder) settable(at policy.Position, name string) {
 	if b.isSettable(name) {
 		return
 	}
-	b.errorf(at, b.attributeRemedy(name), "no authenticator or grant can set attribute %s", quote(name))
+	b.failf(ruleName, at, b.attributeRemedy(name), "no authenticator or grant can set attribute %s", quote(name))
 }
 
 func (b *builder) isSettable(name string) bool {
@@ -193,36 +289,4 @@ func (b *builder) attributeRemedy(name string) string {
 		return "did you mean " + quote(near) + "?"
 	}
 	return "map it under principal.attributes of an authenticator"
-}
-
-// producible warns of a role that nobody who gets here can have, where that is known.
-func (b *builder) producible(m *configv1.Requirement, set *configv1.RoleSets, in setting) {
-	if !b.facts.complete {
-		return
-	}
-	possible := maps.Clone(b.facts.granted)
-	for _, name := range b.consulted(m, in) {
-		roles := b.facts.roles[name]
-		if roles == nil {
-			return
-		}
-		maps.Copy(possible, roles)
-	}
-	for _, part := range []struct {
-		field string
-		roles []string
-	}{{"any", set.GetAny()}, {"all", set.GetAll()}} {
-		for i, role := range part.roles {
-			if possible[role] {
-				continue
-			}
-			remedy := fmt.Sprintf("the roles here are %s", list(slices.Sorted(maps.Keys(possible))))
-			if near := closest(role, slices.Sorted(maps.Keys(possible))); near != "" {
-				remedy = "did you mean " + quote(near) + "?"
-			} else if len(possible) == 0 {
-				remedy = "map roles under principal of an authenticator, or add a grant"
-			}
-			b.warnf(b.pos.item(set, part.field, i), remedy, "%s asks for role %s, which no mapping or grant can give", in.what, quote(role))
-		}
-	}
 }

@@ -64,7 +64,7 @@ func (b *builder) forward(m *configv1.Forward, in setting, everywhere bool) *ext
 		}
 		for _, attribute := range template.Names(policy.RefPrincipal) {
 			if !b.isSettable(attribute) {
-				b.warnf(template.At, b.attributeRemedy(attribute), "header %s is never set: no authenticator or grant can set attribute %s", quote(name), quote(attribute))
+				b.warnf(ruleUnset, template.At, b.attributeRemedy(attribute), "header %s is never set: no authenticator or grant can set attribute %s", quote(name), quote(attribute))
 			}
 		}
 		f.Headers = append(f.Headers, extauthz.Header{Name: name, Value: template, JSON: value.GetList() == "json"})
@@ -341,7 +341,7 @@ func (b *builder) sharedKey(m *configv1.IdentityToken) []mint.Key {
 		return nil
 	}
 	if weak {
-		b.warnf(b.pos.field(m, "shared_secret"), "use at least 32 random bytes (RFC 7518 §3.2)", "the shared secret of the identity token has %d bytes and can be guessed from a token", len(secret.Reveal()))
+		b.warnf(ruleWeak, b.pos.field(m, "shared_secret"), "use at least 32 random bytes (RFC 7518 §3.2)", "the shared secret of the identity token has %d bytes and can be guessed from a token", len(secret.Reveal()))
 	}
 	return []mint.Key{key}
 }
@@ -349,7 +349,7 @@ func (b *builder) sharedKey(m *configv1.IdentityToken) []mint.Key {
 // memoryKey goes on with the key that was made before, if there is one: tokens that
 // are out stay good across a reload.
 func (b *builder) memoryKey(m *configv1.IdentityToken) []mint.Key {
-	b.warnf(b.pos.of(m), "give keys: [{file: key.pem}]", "identity tokens are signed with a key in memory, which other replicas do not know and a restart forgets")
+	b.warnf(ruleWeak, b.pos.of(m), "give keys: [{file: key.pem}]", "identity tokens are signed with a key in memory, which other replicas do not know and a restart forgets")
 	algorithm := m.GetAlgorithm()
 	if algorithm == "" {
 		algorithm = "ES256"

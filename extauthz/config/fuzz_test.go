@@ -46,6 +46,11 @@ func FuzzConfig(f *testing.F) {
 			}
 			_ = p.String()
 		}
+		for _, p := range report.Warnings {
+			if p.At.Line < 1 || p.At.Column < 1 || p.Message == "" || p.Remedy == "" && p.Rule != ruleWeak || !p.Rule.Text().Warning {
+				t.Errorf("warning without a place, a remedy or a rule: %+v", p)
+			}
+		}
 		if _, again := Load(path, env, nil); again.String() != report.String() {
 			t.Errorf("loading twice differs: %s\n%s", report, again)
 		}

@@ -215,7 +215,7 @@ func (b *builder) mapping(p *part, m *configv1.PrincipalMapping) *authn.Mapping 
 		mapping.Attributes[name] = b.field(p, "attribute", m.GetAttributes()[name])
 	}
 	if p.config.GetUnscoped() && m.GetScopes() != nil {
-		b.warnf(b.pos.field(m, "scopes"), "remove the line, or unscoped: true", "the scopes have no effect: authenticator %s is unscoped", quote(p.config.GetName()))
+		b.warnf(ruleNoEffect, b.pos.field(m, "scopes"), "remove the line, or unscoped: true", "the scopes have no effect: authenticator %s is unscoped", quote(p.config.GetName()))
 	}
 	return mapping
 }

@@ -71,7 +71,7 @@ func (b *builder) checkCollector(m interface {
 	default:
 		return
 	}
-	p := b.src.problem(b.pos.field(m, "otlp_endpoint"), "it is not the URL of a collector", remedy)
+	p := b.src.problem(ruleSetting, b.pos.field(m, "otlp_endpoint"), "it is not the URL of a collector", remedy)
 	p.Source = "" // it may hold a password
 	b.errors = append(b.errors, p)
 }
@@ -156,7 +156,7 @@ func (b *builder) remoteURL(m proto.Message, field, text string) bool {
 	case err != nil || u.Host == "" || u.Opaque != "":
 		b.errorf(b.pos.field(m, field), "write https://host/path", "%s is not a URL", quote(text))
 	case u.User != nil:
-		p := b.src.problem(b.pos.field(m, field), "the URL holds a name or password", "remove it")
+		p := b.src.problem(ruleSetting, b.pos.field(m, field), "the URL holds a name or password", "remove it")
 		p.Source = ""
 		b.errors = append(b.errors, p)
 	case u.Fragment != "":

@@ -95,7 +95,7 @@ func (s *source) syntax(err error) Problem {
 		at.Column = strings.IndexByte(line, '\t') + 1
 		text, remedy = "the line is indented with a tab", "indent with spaces"
 	}
-	return s.problem(at, "not YAML: "+text, remedy)
+	return s.problem(ruleYAML, at, "not YAML: "+text, remedy)
 }
 
 // undecoded are the problems that protoyaml found in what the walk let pass.
@@ -115,7 +115,7 @@ func (s *source) undecoded(err error) []Problem {
 			at.Column, _ = strconv.Atoi(match[2])
 			message = match[3]
 		}
-		problems = append(problems, s.problem(at, message, ""))
+		problems = append(problems, s.problem(ruleSchema, at, message, ""))
 	}
 	return problems
 }

@@ -140,7 +140,7 @@ func Load(path string, env func(string) (string, bool), before *Loaded) (*Loaded
 	defer report.finish()
 	data, err := readFile(path)
 	if err != nil {
-		report.Errors = append(report.Errors, Problem{At: policy.Position{File: path, Line: 1, Column: 1}, Message: err.Error()})
+		report.Errors = append(report.Errors, Problem{Rule: ruleSetting, At: policy.Position{File: path, Line: 1, Column: 1}, Message: err.Error()})
 		return nil, report
 	}
 	doc, problems := parse(path, data, env)
@@ -158,7 +158,7 @@ func Load(path string, env func(string) (string, bool), before *Loaded) (*Loaded
 	}
 	loaded, err := b.finish(path, data)
 	if err != nil {
-		report.Errors = append(report.Errors, Problem{At: policy.Position{File: path, Line: 1, Column: 1}, Message: err.Error()})
+		report.Errors = append(report.Errors, Problem{Rule: ruleSetting, At: policy.Position{File: path, Line: 1, Column: 1}, Message: err.Error()})
 		b.discard()
 		return nil, report
 	}

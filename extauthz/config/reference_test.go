@@ -109,7 +109,7 @@ func (r *referencePage) page(root protoreflect.MessageDescriptor) string {
 	r.b.WriteString(preface)
 	names := slices.Sorted(maps.Keys(requestVariables))
 	names = append(names, slices.Sorted(maps.Keys(principalVariables))...)
-	fmt.Fprintf(&r.b, "`when` reads `%s` and `env.NAME`;\nexpressions of authenticators read `claims` and `env.NAME`. Strings have `split`, `lowerAscii` and the like, sets `sets.contains`,\nand `claims.?name.orValue(\"\")` gives a default.\n", strings.Join(names, "`, `"))
+	fmt.Fprintf(&r.b, "`when` reads `%s` and `env.NAME`;\nexpressions of authenticators read `claims` and `env.NAME`. Strings have `split`, `lowerAscii` and the like, sets `sets.contains`,\naddresses `cidr(\"10.0.0.0/8\").containsIP(request.source)`, and `claims.?name.orValue(\"\")` gives a default.\n", strings.Join(names, "`, `"))
 	queue := []protoreflect.MessageDescriptor{root}
 	for len(queue) > 0 {
 		d := queue[0]
@@ -120,7 +120,25 @@ func (r *referencePage) page(root protoreflect.MessageDescriptor) string {
 		r.seen[d.FullName()] = true
 		queue = append(queue, r.message(d)...)
 	}
+	r.problems()
 	return r.b.String()
+}
+
+// problems lists what loading finds, by the names that machines read.
+func (r *referencePage) problems() {
+	r.b.WriteString("\n## Problems\n\nWhat `validate` says, each with file, line, column and a remedy. Warnings do not stop a configuration from loading;" +
+		"\n`--strict` makes them fail. `--output json` and `--output sarif` call each rule by its name.\n")
+	for _, group := range []struct {
+		title   string
+		warning bool
+	}{{"error", false}, {"warning", true}} {
+		fmt.Fprintf(&r.b, "\n| %s | what it means | what to do |\n|---|---|---|\n", group.title)
+		for _, rule := range Rules() {
+			if rule.Warning == group.warning {
+				fmt.Fprintf(&r.b, "| `%s` | %s | %s |\n", rule.Name, rule.Short, rule.Remedy)
+			}
+		}
+	}
 }
 
 // message writes one section, and gives the messages that it refers to.

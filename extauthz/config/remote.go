@@ -261,7 +261,7 @@ func (b *builder) user(p *part, m *configv1.User) (authn.User, bool) {
 		return user, false
 	}
 	if _, err := authn.NewBasic(authn.BasicOptions{Stamp: b.stamp(p.config), Users: []authn.User{user}, Pool: b.shared.passwords, CacheKeys: b.shared.cacheKeys}); err != nil {
-		problem := b.src.problem(b.pos.field(m, field), err.Error(), "write what `gatehouse hash` prints")
+		problem := b.src.problem(ruleSetting, b.pos.field(m, field), err.Error(), "write what `gatehouse hash` prints")
 		problem.Source = "" // it may be a password
 		b.errors = append(b.errors, problem)
 		return user, false

@@ -20,6 +20,7 @@ const maxProblems = 1000
 
 // A Problem is one thing that is wrong, or doubtful, in the configuration.
 type Problem struct {
+	Rule    Rule
 	At      policy.Position
 	Message string // a sentence without a period
 	Remedy  string // what to do about it; may be empty
@@ -115,6 +116,7 @@ func (r *Report) String() string {
 // the severity that SARIF calls level.
 type problemJSON struct {
 	Level   string `json:"level"`
+	Rule    string `json:"rule"`
 	File    string `json:"file"`
 	Line    int    `json:"line"`
 	Column  int    `json:"column"`
@@ -131,7 +133,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	}{{"error", r.Errors}, {"warning", r.Warnings}} {
 		for _, p := range group.problems {
 			problems = append(problems, problemJSON{
-				Level: group.level, File: p.At.File, Line: p.At.Line, Column: p.At.Column,
+				Level: group.level, Rule: p.Rule.Text().Name, File: p.At.File, Line: p.At.Line, Column: p.At.Column,
 				Message: p.Message, Remedy: p.Remedy,
 			})
 		}

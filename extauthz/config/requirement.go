@@ -53,7 +53,6 @@ func (b *builder) requirement(m *configv1.Requirement, in setting) policy.Requir
 	if set := m.GetRoles(); set != nil {
 		conditions++
 		r.Roles = b.sets(set, set.GetAny(), set.GetAll(), set.GetNone())
-		b.producible(m, set, in)
 	}
 	if set := m.GetScopes(); set != nil {
 		conditions++
@@ -70,8 +69,9 @@ func (b *builder) requirement(m *configv1.Requirement, in setting) policy.Requir
 	if conditions == 0 && !b.isTainted(m) {
 		b.errorf(b.pos.of(m), `give a condition, or "authenticated: true" for any verified caller`, "a requirement of %s has no condition", in.what)
 	}
+	b.producible(m, &r, in)
 	if len(b.consulted(m, in)) == 0 && len(b.errors) == before && b.facts.complete && !b.isTainted(m) {
-		b.errorf(r.At, "name authenticators and realms that go together", "this requirement of %s can never hold: no authenticator that is consulted can meet it", in.what)
+		b.failf(ruleNeverHolds, r.At, "name authenticators and realms that go together", "this requirement of %s can never hold: no authenticator that is consulted can meet it", in.what)
 	}
 	return r
 }
@@ -98,7 +98,7 @@ func (b *builder) names(m *configv1.Requirement, one string, value *string, many
 		}
 	}
 	if len(m.GetAuthenticators())+len(m.GetRealms()) == 0 && !b.isTainted(m) {
-		b.errorf(t.At, "add authenticators: [...] or realms: [...]", "%s does not say whose names it means, and another issuer may know the same name", in.what)
+		b.failf(ruleUnqualified, t.At, "add authenticators: [...] or realms: [...]", "%s does not say whose names it means, and another issuer may know the same name", in.what)
 	}
 	return t
 }
@@ -152,6 +152,15 @@ func (b *builder) when(m *configv1.Requirement, in setting) *policy.Expression {
 	for _, name := range slices.Sorted(maps.Keys(compiled.attributes)) {
 		b.settable(b.pos.inside(node, compiled.attributes[name]), name)
 	}
+	switch {
+	case !compiled.isConstant:
+	case compiled.constant == policy.True:
+		b.warnf(ruleConstant, at, "remove it; authenticated: true means any verified caller", "the expression of %s always holds", in.what)
+	case compiled.constant == policy.False:
+		b.failf(ruleNeverHolds, at, "remove the requirement, or write one that can be true", "this requirement of %s can never hold: its expression is always false", in.what)
+	default:
+		b.failf(ruleNeverHolds, at, "write one that can be evaluated", "this requirement of %s can never hold: its expression always fails", in.what)
+	}
 	return &policy.Expression{At: at, Condition: compiled.condition}
 }
 
@@ -180,7 +189,7 @@ func (b *builder) hasParameter(at policy.Position, name string, in setting) {
 	}
 	for i := range in.patterns {
 		if p := &in.patterns[i]; !p.HasParam(name) {
-			b.errorf(at, meant(name, p.Params()), "pattern %s has no {%s}", quote(p.String()), name)
+			b.failf(ruleName, at, meant(name, p.Params()), "pattern %s has no {%s}", quote(p.String()), name)
 			return
 		}
 	}

@@ -44,7 +44,7 @@ func (b *builder) route(index int, m *configv1.Route) extauthz.Route {
 		},
 	}
 	if m.SignIn != nil && !m.GetSignIn() && len(b.config.GetSignIn()) == 0 {
-		b.warnf(b.pos.field(m, "sign_in"), "remove the line", "%s turns sign_in off, and there is none", in.what)
+		b.warnf(ruleNoEffect, b.pos.field(m, "sign_in"), "remove the line", "%s turns sign_in off, and there is none", in.what)
 	}
 	route.Forward = b.routeForward(m, r, in)
 	return route
@@ -148,6 +148,9 @@ func (b *builder) checkTable() {
 	}
 	table, problems := policy.NewTable(routes, b.tenancy)
 	b.adopt(problems)
+	if table != nil && !b.config.GetPaths().GetLiteralUpstreams() {
+		b.adopt(table.OtherSpellings(b.gate.Paths))
+	}
 	b.gate.Table = table
 	b.checkSignInTargets()
 }
@@ -160,12 +163,12 @@ func (b *builder) checkUse() {
 	for _, p := range b.parts {
 		name := p.config.GetName()
 		if !slices.ContainsFunc(b.gate.Routes, func(r extauthz.Route) bool { return consults(r, name) }) && !b.isHelper(name) {
-			b.warnf(b.pos.of(p.config), "add it to a route's accept, or remove it", "no route accepts authenticator %s", quote(name))
+			b.warnf(ruleUnused, b.pos.of(p.config), "add it to a route's accept, or remove it", "no route accepts authenticator %s", quote(name))
 		}
 	}
 	for i := range b.gate.Routes {
 		if r := b.gate.Routes[i].Policy; r.Shadow {
-			b.warnf(b.pos.field(b.config.GetRoutes()[i], "mode"), "remove the line once its log looks right", "route %s is a shadow: it decides nothing", quote(r.Name))
+			b.warnf(ruleTrial, b.pos.field(b.config.GetRoutes()[i], "mode"), "remove the line once its log looks right", "route %s is a shadow: it decides nothing", quote(r.Name))
 		}
 	}
 }

@@ -104,7 +104,7 @@ func (w *walker) duration(name string, n *yaml.Node) bool {
 
 // expansion reports a variable, with the caret at it where the text is on one line.
 func (w *walker) expansion(n *yaml.Node, bad *expansionError) {
-	p := w.src.problem(w.at(n), bad.message, bad.remedy)
+	p := w.src.problem(ruleSchema, w.at(n), bad.message, bad.remedy)
 	switch {
 	case n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
 	case n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:

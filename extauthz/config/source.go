@@ -49,8 +49,8 @@ func (s *source) at(line, byteInLine int) policy.Position {
 	return policy.Position{File: s.file, Line: line, Column: utf8.RuneCount(text[:byteInLine]) + 1}
 }
 
-func (s *source) problem(at policy.Position, message, remedy string) Problem {
-	return Problem{At: at, Message: message, Remedy: remedy, Source: s.line(at.Line)}
+func (s *source) problem(rule Rule, at policy.Position, message, remedy string) Problem {
+	return Problem{Rule: rule, At: at, Message: message, Remedy: remedy, Source: s.line(at.Line)}
 }
 
 // scan finds what the YAML parser would pass, or report without a usable place:
@@ -58,7 +58,7 @@ func (s *source) problem(at policy.Position, message, remedy string) Problem {
 // directives and further documents. One problem of a sort is enough.
 func (s *source) scan() []Problem {
 	if bytes.HasPrefix(s.data, []byte{0xff, 0xfe}) || bytes.HasPrefix(s.data, []byte{0xfe, 0xff}) {
-		return []Problem{{At: policy.Position{File: s.file, Line: 1, Column: 1},
+		return []Problem{{Rule: ruleYAML, At: policy.Position{File: s.file, Line: 1, Column: 1},
 			Message: "the file is UTF-16", Remedy: "save it as UTF-8"}}
 	}
 	content := false // something other than comments was seen
@@ -69,19 +69,19 @@ func (s *source) scan() []Problem {
 		}
 		text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 		if at, what := badCharacter(text); what != "" {
-			problem := s.problem(s.at(number, at), what, "remove it, or write it as an escape in a double-quoted text")
+			problem := s.problem(ruleYAML, s.at(number, at), what, "remove it, or write it as an escape in a double-quoted text")
 			if what == notUTF8 {
-				problem = s.problem(s.at(number, at), what, "save the file as UTF-8")
+				problem = s.problem(ruleYAML, s.at(number, at), what, "save the file as UTF-8")
 			}
 			return []Problem{problem}
 		}
 		marker := isMarker(text, "---") || isMarker(text, "...")
 		switch {
 		case content && marker:
-			return []Problem{s.problem(s.at(number, 0), "a second YAML document begins here",
+			return []Problem{s.problem(ruleYAML, s.at(number, 0), "a second YAML document begins here",
 				"the configuration is one document: remove the line and what follows it, or merge the two")}
 		case !content && len(text) > 0 && text[0] == '%':
-			return []Problem{s.problem(s.at(number, 0), "YAML directives are not supported", "remove the line")}
+			return []Problem{s.problem(ruleYAML, s.at(number, 0), "YAML directives are not supported", "remove the line")}
 		}
 		trimmed := bytes.TrimSpace(text)
 		if marker {
@@ -92,7 +92,7 @@ func (s *source) scan() []Problem {
 		}
 	}
 	if !content {
-		return []Problem{{At: policy.Position{File: s.file, Line: 1, Column: 1},
+		return []Problem{{Rule: ruleYAML, At: policy.Position{File: s.file, Line: 1, Column: 1},
 			Message: "the file holds no configuration", Remedy: `begin it with "version: 1"`}}
 	}
 	return nil

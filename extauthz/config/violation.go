@@ -22,7 +22,7 @@ func (w *walker) violation(root *yaml.Node, d protoreflect.MessageDescriptor, v 
 		w.invalid[n] = true
 	}
 	message, remedy := describe(v, place)
-	return w.src.problem(w.at(place.node), message, remedy), true
+	return w.src.problem(ruleSchema, w.at(place.node), message, remedy), true
 }
 
 // place is where a field path leads in the file.

@@ -46,7 +46,7 @@ func (w *walker) at(n *yaml.Node) policy.Position {
 }
 
 func (w *walker) errorf(n *yaml.Node, remedy, format string, args ...any) {
-	w.report(w.src.problem(w.at(n), fmt.Sprintf(format, args...), remedy))
+	w.report(w.src.problem(ruleSchema, w.at(n), fmt.Sprintf(format, args...), remedy))
 }
 
 func (w *walker) report(p Problem) {
@@ -412,7 +412,7 @@ func (w *walker) nested(parent, key, n *yaml.Node, f protoreflect.FieldDescripto
 		}
 	case "gatehouse.config.v1.Secret":
 		if n.Kind == yaml.ScalarNode {
-			p := w.src.problem(w.at(n), fmt.Sprintf("field %s holds a secret, which is never written in the file", quote(key.Value)),
+			p := w.src.problem(ruleSchema, w.at(n), fmt.Sprintf("field %s holds a secret, which is never written in the file", quote(key.Value)),
 				"write {env: NAME} or {file: path}")
 			p.Source = "" // it may be the secret
 			w.report(p)

@@ -1047,8 +1047,12 @@ type Paths struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Accept `;` in paths. Only for upstreams that do not read parameters from it.
 	AllowSemicolons bool `protobuf:"varint,1,opt,name=allow_semicolons,json=allowSemicolons,proto3" json:"allow_semicolons,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Every upstream takes a path letter by letter: `/Admin` is not its `/admin`, nor is
+	// `/admin;x`. Without it, `validate` warns of open routes that decide another spelling
+	// of a path which a narrower route guards.
+	LiteralUpstreams bool `protobuf:"varint,2,opt,name=literal_upstreams,json=literalUpstreams,proto3" json:"literal_upstreams,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Paths) Reset() {
@@ -1084,6 +1088,13 @@ func (*Paths) Descriptor() ([]byte, []int) {
 func (x *Paths) GetAllowSemicolons() bool {
 	if x != nil {
 		return x.AllowSemicolons
+	}
+	return false
+}
+
+func (x *Paths) GetLiteralUpstreams() bool {
+	if x != nil {
+		return x.LiteralUpstreams
 	}
 	return false
 }
@@ -1670,9 +1681,10 @@ const file_gatehouse_config_v1_config_proto_rawDesc = "" +
 	"\x03url\x18\x01 \x01(\v2\x1b.gatehouse.config.v1.SecretB\x06\xbaH\x03\xc8\x01\x01R\x03url\"g\n" +
 	"\vCredentials\x125\n" +
 	"\x16combined_authorization\x18\x01 \x01(\bR\x15combinedAuthorization\x12!\n" +
-	"\frealm_header\x18\x02 \x01(\tR\vrealmHeader\"2\n" +
+	"\frealm_header\x18\x02 \x01(\tR\vrealmHeader\"_\n" +
 	"\x05Paths\x12)\n" +
-	"\x10allow_semicolons\x18\x01 \x01(\bR\x0fallowSemicolons\"\x93\x02\n" +
+	"\x10allow_semicolons\x18\x01 \x01(\bR\x0fallowSemicolons\x12+\n" +
+	"\x11literal_upstreams\x18\x02 \x01(\bR\x10literalUpstreams\"\x93\x02\n" +
 	"\x06Limits\x12G\n" +
 	"\rmessage_bytes\x18\x01 \x01(\tB\"\xbaH\x1f\xd8\x01\x01r\x1a2\x18^[1-9][0-9]*(B|KiB|MiB)$R\fmessageBytes\x12C\n" +
 	"\vtoken_bytes\x18\x02 \x01(\tB\"\xbaH\x1f\xd8\x01\x01r\x1a2\x18^[1-9][0-9]*(B|KiB|MiB)$R\n" +
