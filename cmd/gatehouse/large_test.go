@@ -40,6 +40,7 @@ func TestTenThousandRoutes(t *testing.T) {
 		want string
 	}{
 		{[]string{"validate", file}, exitOK, "10000, with 20000 patterns"},
+		{[]string{"validate", "--output", "sarif", file}, exitOK, `"results": []`},
 		{[]string{"routes", "--config", file}, exitOK, "POST /service99/v99/{tenant}/things/{id}"},
 		{[]string{"explain", "--config", file, "--path", "/service42/v7/acme/things/1", "--principal", "tenant=acme,roles=reader"}, exitOK, "route     r742"},
 		{[]string{"explain", "--config", file, "--path", "/service42/v7/acme/things/1", "--principal", "tenant=globex,roles=reader"}, exitRefused, `tenant must be "acme"`},

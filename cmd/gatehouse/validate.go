@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/sarif"
 	"github.com/gatehouse-authz/gatehouse/extauthz/config"
 )
 
@@ -19,24 +20,34 @@ func (p *program) validateCommand() *cobra.Command {
 		Short: "Check a configuration file and say what it holds",
 		Long: `Loads the file as serve does, environment and secrets included, but asks nobody:
 issuers need not be reachable. Prints every error with its line and a remedy, and
-exits with 1 if there is one.`,
+exits with 1 if there is one. Warnings are what loads and is probably not meant.
+
+As SARIF 2.1.0 the problems can be shown by editors and code hosts. The rules that they
+break are listed in the configuration reference.`,
 		Example: `  gatehouse validate gatehouse.yaml
   gatehouse validate --strict gatehouse.yaml   # warnings fail too, for CI
-  gatehouse validate --output json gatehouse.yaml | jq '.problems[]'`,
+  gatehouse validate --output json gatehouse.yaml | jq '.problems[]'
+  gatehouse validate --output sarif gatehouse.yaml > gatehouse.sarif`,
 		Args: oneArg("the configuration file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return outputError(output)
+			if output != "text" && output != "json" && output != "sarif" {
+				return usagef("invalid --output %q: give text, json or sarif", output)
 			}
 			loaded, report := config.Load(args[0], p.env, nil)
+			if loaded != nil {
+				defer loaded.Close()
+			}
 			refused := loaded == nil || strict && len(report.Warnings) > 0
-			if output == "json" {
-				encoder := json.NewEncoder(p.out)
-				encoder.SetIndent("", "  ")
-				if err := encoder.Encode(report); err != nil {
+			switch output {
+			case "json":
+				if err := p.printJSON(report); err != nil {
 					return err
 				}
-			} else {
+			case "sarif":
+				if err := p.printJSON(sarif.New(report, thisBuild().Version)); err != nil {
+					return err
+				}
+			default:
 				fmt.Fprint(p.err, report)
 				if loaded != nil {
 					p.printSummary(args[0], report)
@@ -49,8 +60,16 @@ exits with 1 if there is one.`,
 		},
 	}
 	cmd.Flags().BoolVar(&strict, "strict", false, "warnings fail as well")
-	outputFlag(cmd, &output)
+	formatFlag(cmd, &output, "text", "json", "sarif")
 	return cmd
+}
+
+// printJSON prints v for other programs.
+func (p *program) printJSON(v any) error {
+	encoder := json.NewEncoder(p.out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
 }
 
 func (p *program) printSummary(file string, report *config.Report) {

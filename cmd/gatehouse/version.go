@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -78,10 +79,15 @@ func (p *program) versionCommand() *cobra.Command {
 }
 
 // outputFlag adds --output, which commands with a machine-readable form share.
-func outputFlag(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", "text", "`format` of the output: text or json")
+func outputFlag(cmd *cobra.Command, output *string) { formatFlag(cmd, output, "text", "json") }
+
+// formatFlag adds --output with the formats that a command has, the first by default.
+func formatFlag(cmd *cobra.Command, output *string, formats ...string) {
+	last := len(formats) - 1
+	cmd.Flags().StringVarP(output, "output", "o", formats[0],
+		"`format` of the output: "+strings.Join(formats[:last], ", ")+" or "+formats[last])
 	// The flag exists, so that this cannot fail.
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func outputError(output string) error {
