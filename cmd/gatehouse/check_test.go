@@ -130,7 +130,7 @@ func TestExplainRecord(t *testing.T) {
 			t.Errorf("--record FILE%s: exit %d, want %d and %q:\n%s%s", row.record, got.code, row.code, row.want, got.out, got.err)
 		}
 	}
-	if got := runEnv(t, testEnv, "", "explain", "--config", testConfig, "--record", file+":1"); got.code != exitRefused || !strings.Contains(got.err, "line 1 is no record") {
+	if got := runEnv(t, testEnv, "", "explain", "--config", testConfig, "--record", file+":1"); got.code != exitUsage || !strings.Contains(got.err, "line 1 is no record") {
 		t.Errorf("--record FILE:1: exit %d, %q", got.code, got.err)
 	}
 }
@@ -144,6 +144,9 @@ func TestQuestionsThatAreNone(t *testing.T) {
 		want    string
 	}{
 		{"no path", "check", config, "--path is missing"},
+		{"a curl line that is empty", "explain", append(config, "--curl", ""), "--curl is empty"},
+		{"a record that is empty", "explain", append(config, "--record", ""), "--record is empty"},
+		{"a record that is none", "explain", append(config, "--record", testConfig), "is the record of a decision"},
 		{"a path that is none", "check", append(config, "--path", "orders/1"), `invalid --path "orders/1"`},
 		{"a URL for a path", "explain", append(config, "--path", "https://api.example.com/"), "the host belongs into --host"},
 		{"no configuration", "check", []string{"--path", "/"}, "--config is missing"},

@@ -65,6 +65,8 @@ func (q *question) call(cmd *cobra.Command, stdin io.Reader) (*extauthz.Call, er
 	var call *extauthz.Call
 	var err error
 	switch {
+	case q.emptyForm(cmd) != "":
+		return nil, usagef("--%s is empty: is a variable not set?", q.emptyForm(cmd))
 	case given(q.curl, q.checkRequest, q.record) > 1:
 		return nil, usagef("--curl, --check-request and --record describe several requests: give one")
 	case q.curl != "":
@@ -73,7 +75,11 @@ func (q *question) call(cmd *cobra.Command, stdin io.Reader) (*extauthz.Call, er
 		call, err = readCheckRequest(q.checkRequest, stdin)
 	case q.record != "":
 		var recorded *decisionv1.Decision
-		if recorded, err = record.Read(record.Location(q.record)); err == nil {
+		recorded, err = record.Read(record.Location(q.record))
+		if errors.Is(err, record.ErrNoRecord) {
+			return nil, &usageError{err}
+		}
+		if err == nil {
 			q.recorded = recorded
 			call = record.Call(recorded)
 		}
@@ -95,6 +101,16 @@ func (q *question) call(cmd *cobra.Command, stdin io.Reader) (*extauthz.Call, er
 		}
 	}
 	return call, q.addTo(call)
+}
+
+// emptyForm names the flag that should hold a request and is empty; "" if none is.
+func (q *question) emptyForm(cmd *cobra.Command) string {
+	for _, form := range []struct{ name, value string }{{"curl", q.curl}, {"check-request", q.checkRequest}, {"record", q.record}} {
+		if cmd.Flags().Changed(form.name) && form.value == "" {
+			return form.name
+		}
+	}
+	return ""
 }
 
 // given counts the texts that are not empty.

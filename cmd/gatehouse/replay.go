@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/replay"
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/story"
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/suite"
 	"github.com/gatehouse-authz/gatehouse/extauthz/config"
 )
@@ -172,7 +173,7 @@ func printReplay(w io.Writer, r *replay.Result) {
 		fmt.Fprintf(w, "  old: %s\n", routeText(f.OldRoute, ""))
 		fmt.Fprintf(w, "  new: %s\n", routeText(f.NewRoute, f.At.String()))
 		for _, e := range f.Examples {
-			fmt.Fprintf(w, "  %s: %s %s\n", e.At, e.Request, suite.Describe(e.Caller))
+			fmt.Fprintf(w, "  %s: %s %s\n", e.At, story.Visible(e.Request), suite.Describe(e.Caller))
 		}
 	}
 	fmt.Fprintf(w, "%d records, %d come out differently\n", r.Records, flipped)

@@ -39,7 +39,9 @@ func find(r io.Reader, line int, id string) (*decisionv1.Decision, error) {
 	scanner := bufio.NewScanner(r)
 	scanner.Buffer(nil, maxLine)
 	var last *decisionv1.Decision
+	lines := 0
 	for n := 1; scanner.Scan(); n++ {
+		lines = n
 		if line > 0 && n != line {
 			continue
 		}
@@ -63,8 +65,10 @@ func find(r io.Reader, line int, id string) (*decisionv1.Decision, error) {
 		return nil, fmt.Errorf("%w: the file ends before line %d", ErrNoRecord, line)
 	case id != "":
 		return nil, fmt.Errorf("%w: no decision has the id %s", ErrNoRecord, id)
+	case last == nil && lines > 0:
+		return nil, fmt.Errorf("%w: none of the file's %d lines is the record of a decision", ErrNoRecord, lines)
 	case last == nil:
-		return nil, fmt.Errorf("%w: the file has none", ErrNoRecord)
+		return nil, fmt.Errorf("%w: the file is empty", ErrNoRecord)
 	}
 	return last, nil
 }

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
 // Colours of a terminal (ECMA-48 SGR); the zero palette has none.
@@ -28,7 +30,14 @@ func NewPrinter(w io.Writer, colour bool) *Printer {
 	return p
 }
 
+// printf writes args so that a terminal shows them: much of a story was written by whoever
+// made the request.
 func (p *Printer) printf(format string, args ...any) {
+	for i, arg := range args {
+		if text, ok := arg.(string); ok {
+			args[i] = Visible(text, p.colour.good, p.colour.bad, p.colour.faint, p.colour.bold, p.colour.reset)
+		}
+	}
 	fmt.Fprintf(p.w, format, args...) // a closed pipe shows when the command ends
 }
 
@@ -46,9 +55,17 @@ func (p *Printer) verdictColour(good bool) string {
 	return p.colour.bad
 }
 
+// requestLine is the request as people write it.
+func (s *Story) requestLine() string {
+	if s.Reason == policy.ReasonNotHTTP.String() {
+		return "a connection, without an HTTP request"
+	}
+	return fmt.Sprintf("%s %s%s", s.Request.Method, s.Request.Host, s.Request.Path)
+}
+
 // Verdict writes the decision in a few lines: what, why, and what would turn it around.
 func (p *Printer) Verdict(s *Story) {
-	p.printf("%s %s %s%s\n", p.paint(p.verdictColour(s.Allowed()), strings.ToUpper(s.Outcome)), s.Request.Method, s.Request.Host, s.Request.Path)
+	p.printf("%s %s\n", p.paint(p.verdictColour(s.Allowed()), strings.ToUpper(s.Outcome)), s.requestLine())
 	p.field("reason", s.Reason)
 	if s.Route != "" {
 		p.field("route", s.Route)
@@ -105,7 +122,7 @@ func (p *Printer) heading(text string) { p.printf("\n%s\n", p.paint(p.colour.bol
 // Story writes everything, in the order in which it is decided.
 func (p *Printer) Story(s *Story) {
 	p.printf("%s\n", p.paint(p.colour.bold, "Request"))
-	p.printf("  %s %s%s\n", s.Request.Method, s.Request.Host, s.Request.Path)
+	p.printf("  %s\n", s.requestLine())
 	p.candidates(s)
 	p.authenticators(s)
 	p.principal(s)
