@@ -4,6 +4,8 @@ import (
 	"encoding/xml"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -60,6 +62,28 @@ func TestShippedSuites(t *testing.T) {
 	got := runEnv(t, env, "", append([]string{"test", "--min-coverage", "100", "--mutate", "internal/demo/tests.yaml"}, suites...)...)
 	if got.code != exitOK || got.err != "" {
 		t.Errorf("exit %d, stdout:\n%s\nstderr:\n%s", got.code, got.out, got.err)
+	}
+}
+
+// TestPeerOutcomes: what the tests of other authorization services expect of their policies,
+// in this language, comes out the same; each file says what differs and why.
+func TestPeerOutcomes(t *testing.T) {
+	passed := regexp.MustCompile(`(?m)^ok .*: (\d+) of \d+ tests pass$`)
+	for file, least := range map[string]int{"istio": 170, "envoy-gateway": 70, "authorino": 80} {
+		t.Run(file, func(t *testing.T) {
+			got := runLine(t, "", "test", filepath.Join("../../test/peers", file+".txtar"))
+			rows := 0
+			for _, line := range passed.FindAllStringSubmatch(got.out, -1) {
+				n, err := strconv.Atoi(line[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				rows += n
+			}
+			if got.code != exitOK || got.err != "" || rows < least {
+				t.Errorf("exit %d, %d rows, want %d at least, stdout:\n%s\nstderr:\n%s", got.code, rows, least, got.out, got.err)
+			}
+		})
 	}
 }
 
