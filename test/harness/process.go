@@ -8,6 +8,7 @@
 package harness
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -195,11 +196,17 @@ func BuildWith(t testing.TB, file, before, after string) string {
 	if strings.Count(string(content), before) != 1 {
 		t.Fatalf("%s does not hold once: %s", file, before)
 	}
-	dir := t.TempDir()
-	changed, overlay, path := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "gatehouse")
+	text := strings.Replace(string(content), before, after, 1)
+	// In the same place each time: the compiler's cache goes by the path, too.
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "gatehouse", fmt.Sprintf("overlay-%x", sha256.Sum256([]byte(original+text))))
+	changed, overlay, path := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json"), filepath.Join(t.TempDir(), "gatehouse")
 	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{original: changed}})
-	if err := errors.Join(err,
-		os.WriteFile(changed, []byte(strings.Replace(string(content), before, after, 1)), 0o600),
+	if err := errors.Join(err, os.MkdirAll(dir, 0o755),
+		os.WriteFile(changed, []byte(text), 0o600),
 		os.WriteFile(overlay, replace, 0o600)); err != nil {
 		t.Fatal(err)
 	}
