@@ -309,10 +309,8 @@ func (k *KeySet) beginLocked(unknownKey bool) *keyFetch {
 
 var errKeysLate = errors.New("waiting for keys: they are not here in time")
 
-// wait tells whether f ended in time for ctx.
+// wait tells whether f ended before ctx.
 func (f *keyFetch) wait(ctx context.Context) bool {
-	ctx, cancel := patience.For(ctx)
-	defer cancel()
 	select {
 	case <-f.done:
 		return true
@@ -404,6 +402,13 @@ func (k *KeySet) issuer() string { return k.current.Load().issuer }
 // local it does not wait for anything.
 func (k *KeySet) find(ctx context.Context, h header, now time.Time, local bool) (*verificationKey, policy.Reason, error) {
 	set := k.current.Load()
+	if set.serves(now) {
+		if key, reason, err := set.find(h); reason != policy.ReasonUnknownKey || h.keyID == "" {
+			return key, reason, err
+		}
+	}
+	ctx, cancel := patience.For(ctx) // for all waits together
+	defer cancel()
 	if !set.serves(now) && !local {
 		// At the start, or when an outage ends, the answer may be on its way.
 		k.mu.Lock()

@@ -26,6 +26,10 @@ const (
 	// gatehouse, its retry, and a machine that does other things as well.
 	longest = 5 * time.Second
 
+	// inTime is how soon gatehouse answers while it is there, whatever it waits for: before an
+	// attempt of Envoy ends, which is after 1 s, but for what the machine takes.
+	inTime = 1500 * time.Millisecond
+
 	// standstill is how long the machine may do nothing for us. If that is longer than Envoy
 	// waits it proves nothing, and the fault is made again.
 	standstill = 400 * time.Millisecond
@@ -211,6 +215,9 @@ func TestFaultIssuer(t *testing.T) {
 			func() { f.issuer.Break(authntest.NoFault, authntest.Everywhere) })
 		if f.failedFetches(t) == failed {
 			t.Errorf("issuer: %v: no fetch of its keys failed", fault)
+		}
+		if slowest := f.traffic.slowest(); slowest > inTime {
+			t.Errorf("issuer: %v: an answer took %v, so that Envoy gave up an attempt", fault, slowest)
 		}
 		f.asEver(t)
 	}
