@@ -462,6 +462,37 @@ func restart(t *testing.T, server *pg.Server, store *tokens.Store, up func() err
 	})
 }
 
+// TestWritesDoNotDelayChanges: while uses of tokens cannot be written, changes are heard of
+// as ever.
+func TestWritesDoNotDelayChanges(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	open := func() *tokens.Store {
+		store, err := tokens.OpenSQLite(path, tokens.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	store := tokenstest.Migrated(t, open)
+	view := tokenstest.Watch(t, store, tokens.ViewOptions{Poll: 50 * time.Millisecond})
+	_, credential := tokenstest.Create(t, store, tokenstest.Alice())
+	unlock, err := tokens.Lock(t.Context(), tokenstest.Migrated(t, open))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock() //nolint:errcheck // nothing was done
+	if reason := tokenstest.Verify(t, view, credential); reason != policy.ReasonNone {
+		t.Fatal(reason) // which is to be written within a second
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < 4500*time.Millisecond; <-tick.C {
+		if age := view.Age(time.Now()); age > 2500*time.Millisecond {
+			t.Fatalf("nothing was heard of the store for %v", age)
+		}
+	}
+}
+
 // TestLocked is a connection that does not break and gives nothing: another process has
 // the SQLite file for itself. What is known goes on, changes fail in time, and all is well
 // when it lets go.

@@ -254,30 +254,43 @@ func (v *View) Run(ctx context.Context) {
 	if v.store.dialect.listen != nil {
 		listening.Go(func() { v.store.dialect.listen(ctx, v.Wake) })
 	}
+	// Not in between: a store that is slow to write must not keep us from hearing of changes.
+	var writing sync.WaitGroup
+	writing.Go(func() { v.write(ctx) })
 	ticks := time.NewTicker(v.options.Poll)
 	defer ticks.Stop()
-	var flushed, forgotten time.Time
 	for ctx.Err() == nil {
 		v.turn(ctx)
-		if now := time.Now(); now.Sub(flushed) >= flushEvery {
-			flushed = now
-			v.flush(ctx)
-		}
-		if now := time.Now(); now.Sub(forgotten) >= forgetEvery && v.knows(now) {
-			forgotten = now
-			if err := v.store.forget(ctx, now); err != nil {
-				v.hooks.Load().Postponed(err)
-			}
-		}
 		select {
 		case <-ctx.Done():
 		case <-ticks.C:
 		case <-v.wake:
 		}
 	}
+	writing.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	v.flush(last)
+}
+
+// write writes what is pending, and deletes what has expired, until ctx ends.
+func (v *View) write(ctx context.Context) {
+	ticks := time.NewTicker(flushEvery)
+	defer ticks.Stop()
+	for forgotten := (time.Time{}); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+		}
+		v.flush(ctx)
+		if now := time.Now(); now.Sub(forgotten) >= forgetEvery && v.knows(now) {
+			forgotten = now
+			if err := v.store.forget(ctx, now); err != nil {
+				v.hooks.Load().Postponed(err)
+			}
+		}
+	}
 }
 
 // Wake asks Run to look for changes now.
