@@ -22,6 +22,7 @@ func TestIstio(t *testing.T) {
 	t.Run("as shipped", m.asShipped)
 	t.Run("both doors", m.bothDoors)
 	t.Run("the doctor", m.doctor)
+	t.Run("faults", m.faults)
 	t.Run("recorded listeners", m.recorded)
 	t.Run("changes under traffic", m.changesUnderTraffic)
 	t.Run("order", m.order)
