@@ -44,6 +44,18 @@ func NewGrants(list []Grant, tenancy *Tenancy) (*Grants, []Problem) {
 	return g, b.problems
 }
 
+// List gives the grants in the order of the file.
+func (g *Grants) List() []*Grant {
+	if g == nil {
+		return nil
+	}
+	list := make([]*Grant, len(g.grants))
+	for i := range g.grants {
+		list[i] = g.grants[i].Grant
+	}
+	return list
+}
+
 // Apply gives p with what the grants add, in the order of the file. Every grant looks
 // at p as it was mapped, so that none triggers another. p itself is not changed, and
 // is returned if nothing is added.

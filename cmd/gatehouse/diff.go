@@ -11,10 +11,10 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/compare"
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/suite"
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/config"
-	"github.com/gatehouse-authz/gatehouse/policy"
 	"github.com/gatehouse-authz/gatehouse/policy/diff"
 	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
 )
@@ -28,12 +28,22 @@ func (p *program) diffCommand() *cobra.Command {
 those that one route decides in the old table and one in the new, it names a smallest
 request and principal whose answer changes, or for whom the upstream gets other headers.
 
-It is exact: whatever is not reported has the same answer. Expressions (when) are taken as
-true or false whatever else holds. Principals are compared as authenticators and grants
-make them: that these have changed is told below the list.
+It is exact: whatever is not reported has the same answer. Principals are those that
+authenticators can make, with what grants add and as whom they may select to be; they are
+shown as before grants. An expression (when) is asked about each witness; where none is
+found for which it says what is needed, it is said what is assumed of it.
 
-Exits with 1 if a request passes that did not before (--fail-on widen, the default), so
-that continuous integration can guard it.`,
+Changes widen, narrow, forward other headers, or refuse with another status (answers).
+Which credentials authenticators accept, and how they map claims, cannot be compared
+request by request: such settings are listed with what they can do.
+
+Exits with 1 if a request passes that did not before, or may (--fail-on widen, the
+default), so that continuous integration can guard it.
+
+With --output json: changes have direction (widens, narrows, forwards, answers, undecided),
+request (method, host, path, tcp, context, headers), principal (null: nobody), assumed, old
+and new (allowed, route, pattern, position, answer), forwarded (name, old, new) and
+preflight; settings have path, old, new and effect; notes are texts.`,
 		Example: `  gatehouse diff old.yaml new.yaml
   git show main:gatehouse.yaml > old.yaml && gatehouse diff --fail-on any old.yaml gatehouse.yaml
   gatehouse diff --output json old.yaml new.yaml | jq '.changes[] | select(.direction == "widens")'`,
@@ -81,10 +91,18 @@ that continuous integration can guard it.`,
 
 // difference is what two configurations decide differently. Its JSON is for other programs.
 type difference struct {
-	Old     string   `json:"old"`
-	New     string   `json:"new"`
-	Changes []change `json:"changes"`
-	Notes   []string `json:"notes"` // what has changed besides, which no request shows
+	Old      string    `json:"old"`
+	New      string    `json:"new"`
+	Changes  []change  `json:"changes"`
+	Settings []setting `json:"settings"` // what has changed besides, and what it can do
+	Notes    []string  `json:"notes"`
+}
+
+type setting struct {
+	Path   string `json:"path"`
+	Old    string `json:"old,omitempty"`
+	New    string `json:"new,omitempty"`
+	Effect string `json:"effect"` // may widen, may narrow, may widen or narrow, decides nothing
 }
 
 type change struct {
@@ -104,7 +122,9 @@ type changeRequest struct {
 	Method  string            `json:"method"`
 	Host    string            `json:"host"`
 	Path    string            `json:"path"`
+	TCP     bool              `json:"tcp,omitempty"` // a connection without HTTP
 	Context map[string]string `json:"context,omitempty"`
+	Headers map[string]string `json:"headers,omitempty"` // beside the credential
 }
 
 type caller struct {
@@ -130,6 +150,7 @@ type verdict struct {
 	Route    string `json:"route,omitempty"` // empty: none covers the request
 	Pattern  string `json:"pattern,omitempty"`
 	Position string `json:"position,omitempty"`
+	Answer   string `json:"answer,omitempty"` // how it is refused; where that changes
 }
 
 type forwarding struct {
@@ -150,77 +171,23 @@ func (p *program) compare(oldFile, newFile string) (*difference, error) {
 		return nil, err
 	}
 	defer new.Close()
-	d := &difference{Old: oldFile, New: newFile, Changes: []change{}, Notes: notes(old, new)}
-	for _, c := range diff.Compare(side(old), side(new)) {
-		d.Changes = append(d.Changes, newChange(&c))
+	compared := compare.Configurations(old, new)
+	d := &difference{Old: oldFile, New: newFile, Changes: []change{}, Settings: []setting{}, Notes: notes(old, new)}
+	for i := range compared.Changes {
+		d.Changes = append(d.Changes, newChange(&compared.Changes[i], new.Config.GetTenancy()))
+	}
+	for _, s := range compared.Settings {
+		d.Settings = append(d.Settings, setting{s.Path, s.Old, s.New, s.Effect.String()})
 	}
 	return d, nil
 }
 
-// side is what is compared of a configuration.
-func side(loaded *config.Loaded) diff.Side {
-	s := diff.Side{Table: loaded.Gate.Table, Tenancy: loaded.Gate.Tenancy}
-	for i := range loaded.Gate.Routes {
-		s.Routes = append(s.Routes, loaded.Gate.Routes[i].Policy)
-	}
-	for _, a := range loaded.Config.GetAuthenticators() {
-		if entry := loaded.Gate.Set.Entry(a.GetName()); entry != nil {
-			s.Authenticators = append(s.Authenticators, diff.Authenticator{Name: entry.Name, Realm: entry.Realm, Unscoped: a.GetUnscoped()})
-		}
-	}
-	s.Forwarded = func(r *policy.Route) map[string]string { return forwarded(loaded.Gate.Routes[r.Index].Forward) }
-	return s
-}
-
-// forwarded is what the upstream gets of an allowed request, in words that differ where it does.
-func forwarded(f *extauthz.Forward) map[string]string {
-	values := map[string]string{"credentials": []string{extauthz.Strip: "strip", extauthz.Keep: "keep", extauthz.Pass: "pass"}[f.Credentials]}
-	if f.KeepOverrides {
-		values["request_overrides"] = "keep"
-	}
-	for _, h := range f.Headers {
-		values[h.Name] = h.Value.String()
-		if h.JSON {
-			values[h.Name] += " as JSON"
-		}
-	}
-	if t := f.Token; t != nil {
-		values[t.Header] = fmt.Sprintf("identity token for %q, %v", t.Audience, t.TTL)
-	}
-	return values
-}
-
-// notes are what has changed besides the answers of principals to requests.
+// notes are what has changed and no request of the lists shows.
 func notes(old, new *config.Loaded) []string {
 	list := []string{}
-	before, after := map[string]*configv1.Authenticator{}, map[string]*configv1.Authenticator{}
-	for _, a := range old.Config.GetAuthenticators() {
-		before[a.GetName()] = a
+	if grants := func(c *configv1.Config) proto.Message { return &configv1.Config{Grants: c.GetGrants()} }; !proto.Equal(grants(old.Config), grants(new.Config)) && hasExpressions(new) {
+		list = append(list, "grants have changed, and expressions of routes may read what they add: those are not compared")
 	}
-	for _, a := range new.Config.GetAuthenticators() {
-		after[a.GetName()] = a
-		switch was := before[a.GetName()]; {
-		case was == nil:
-			list = append(list, fmt.Sprintf("authenticator %q is new", a.GetName()))
-		case !proto.Equal(was, a):
-			list = append(list, fmt.Sprintf("authenticator %q has changed: it may accept other credentials, or make other principals of them", a.GetName()))
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(before)) {
-		if after[name] == nil {
-			list = append(list, fmt.Sprintf("authenticator %q is gone", name))
-		}
-	}
-	same := func(what string, a, b proto.Message) {
-		if !proto.Equal(a, b) {
-			list = append(list, what)
-		}
-	}
-	grants := func(c *configv1.Config) proto.Message { return &configv1.Config{Grants: c.GetGrants()} }
-	same("grants have changed: principals may have other roles, scopes and attributes", grants(old.Config), grants(new.Config))
-	same("tenancy has changed: principals may have other tenants", old.Config.GetTenancy(), new.Config.GetTenancy())
-	same("tcp has changed: connections without HTTP may be decided otherwise", old.Config.GetTcp(), new.Config.GetTcp())
-	same("paths have changed: other paths may be malformed", old.Config.GetPaths(), new.Config.GetPaths())
 	owned := ownedHeaders(new)
 	for _, name := range ownedHeaders(old) {
 		if !slices.Contains(owned, name) {
@@ -228,6 +195,13 @@ func notes(old, new *config.Loaded) []string {
 		}
 	}
 	return list
+}
+
+// hasExpressions tells whether a route asks an expression about principals.
+func hasExpressions(loaded *config.Loaded) bool {
+	return slices.ContainsFunc(loaded.Config.GetRoutes(), func(r *configv1.Route) bool {
+		return slices.ContainsFunc(r.GetAllow(), func(q *configv1.Requirement) bool { return strings.Contains(q.GetWhen(), "principal") })
+	})
 }
 
 // ownedHeaders are the headers that are set or removed on every request that passes.
@@ -254,10 +228,10 @@ func ownedHeaders(loaded *config.Loaded) []string {
 	return slices.Sorted(maps.Keys(owned))
 }
 
-func newChange(c *diff.Change) change {
+func newChange(c *diff.Change, tenancy *configv1.Tenancy) change {
 	out := change{
 		Direction: c.Direction.String(), Preflight: c.Preflight, who: suite.Describe(c.Principal),
-		Request: changeRequest{Method: c.Request.Method, Host: c.Request.Host, Path: c.Request.Path},
+		Request: changeRequest{Method: c.Request.Method, Host: c.Request.Host, Path: c.Request.Path, TCP: c.Request.TCP},
 		Old:     newVerdict(c.Old), New: newVerdict(c.New),
 	}
 	for _, pair := range c.Request.Context {
@@ -266,6 +240,20 @@ func newChange(c *diff.Change) change {
 		}
 		out.Request.Context[pair.Name] = pair.Value
 	}
+	header := func(name, value string) {
+		if name == "" || value == "" {
+			return
+		}
+		if out.Request.Headers == nil {
+			out.Request.Headers = map[string]string{}
+		}
+		out.Request.Headers[name] = value
+	}
+	for _, pair := range c.Request.Headers {
+		header(pair.Name, pair.Value)
+	}
+	header(tenancy.GetSelectHeader(), c.Selected.Tenant)
+	header(tenancy.GetUsernameHeader(), c.Selected.Username)
 	for _, a := range c.Assumed {
 		out.Assumed = append(out.Assumed, assumption{a.Source, a.Holds})
 	}
@@ -288,7 +276,7 @@ func newChange(c *diff.Change) change {
 }
 
 func newVerdict(v diff.Verdict) verdict {
-	out := verdict{Allowed: v.Allowed, Position: v.At.String()}
+	out := verdict{Allowed: v.Allowed, Position: v.At.String(), Answer: v.Answer}
 	if v.Route != nil {
 		out.Route = v.Route.Name
 	}
@@ -300,6 +288,11 @@ func newVerdict(v diff.Verdict) verdict {
 
 // failsOn tells whether a change is of a kind. What could not be decided may be any.
 func (d *difference) failsOn(kind string) bool {
+	if slices.ContainsFunc(d.Settings, func(s setting) bool {
+		return s.Effect != compare.Nothing.String() && (kind == "any" || strings.Contains(s.Effect, kind))
+	}) {
+		return true
+	}
 	return slices.ContainsFunc(d.Changes, func(c change) bool {
 		return kind == "any" || c.Direction == kind+"s" || c.Direction == diff.Undecided.String()
 	})
@@ -310,12 +303,15 @@ func (d *difference) print(w io.Writer) {
 	for i := range d.Changes {
 		c := &d.Changes[i]
 		counts[c.Direction]++
-		fmt.Fprintf(w, "%s: %s %s%s", strings.ToUpper(c.Direction), c.Request.Method, c.Request.Host, c.Request.Path)
+		fmt.Fprintf(w, "%s: %s", strings.ToUpper(c.Direction), c.Request)
 		if c.Preflight {
 			fmt.Fprint(w, " as a CORS preflight")
 		}
 		for _, name := range slices.Sorted(maps.Keys(c.Request.Context)) {
 			fmt.Fprintf(w, " with %s=%s", name, c.Request.Context[name])
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.Request.Headers)) {
+			fmt.Fprintf(w, " with header %s: %s", name, c.Request.Headers[name])
 		}
 		fmt.Fprintf(w, " %s\n", c.who)
 		for _, a := range c.Assumed {
@@ -326,21 +322,38 @@ func (d *difference) print(w io.Writer) {
 			fmt.Fprintf(w, "  %s: %s, was %s\n", f.Name, orNothing(f.New), orNothing(f.Old))
 		}
 	}
+	settings := 0
+	for _, s := range d.Settings {
+		fmt.Fprintf(w, "%s: %s: %s, was %s\n", strings.ToUpper(s.Effect), s.Path, orNothing(s.New), orNothing(s.Old))
+		if s.Effect != compare.Nothing.String() {
+			settings++
+		}
+	}
 	for _, note := range d.Notes {
 		fmt.Fprintf(w, "note: %s\n", note)
 	}
 	fmt.Fprintf(w, "%s -> %s: ", d.Old, d.New)
-	if len(d.Changes) == 0 {
+	if len(d.Changes) == 0 && settings == 0 {
 		fmt.Fprintln(w, "every principal gets the same answer to every request")
 		return
 	}
 	var parts []string
-	for _, direction := range []diff.Direction{diff.Widens, diff.Narrows, diff.Forwards, diff.Undecided} {
+	for _, direction := range []diff.Direction{diff.Widens, diff.Narrows, diff.Forwards, diff.Answers, diff.Undecided} {
 		if n := counts[direction.String()]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, direction))
 		}
 	}
+	if settings > 0 {
+		parts = append(parts, fmt.Sprintf("%d settings", settings))
+	}
 	fmt.Fprintln(w, strings.Join(parts, ", "))
+}
+
+func (r changeRequest) String() string {
+	if r.TCP {
+		return "a connection without HTTP"
+	}
+	return r.Method + " " + r.Host + r.Path
 }
 
 func orNothing(text string) string {
@@ -352,8 +365,11 @@ func orNothing(text string) string {
 
 func (v verdict) String() string {
 	does := "refused"
-	if v.Allowed {
+	switch {
+	case v.Allowed:
 		does = "allowed"
+	case v.Answer != "":
+		does = "refused with " + v.Answer
 	}
 	if v.Route == "" {
 		return does + ": no route covers it"

@@ -113,7 +113,7 @@ func TestDiffJSON(t *testing.T) {
 		t.Fatalf("reading %s: %v", got.out, err)
 	}
 	first := d.Changes[0]
-	if first.Direction != "widens" || first.Principal == nil || first.Principal.Authenticator != "machines" || first.New.Route != "read-orders" || !first.New.Allowed || first.Old.Allowed {
-		t.Errorf("first change = %+v, want that read-orders widens for a caller of machines", first)
+	if first.Direction != "widens" || first.Principal == nil || first.Principal.Authenticator != "people" || first.New.Route != "read-orders" || !first.New.Allowed || first.Old.Allowed {
+		t.Errorf("first change = %+v, want that read-orders widens for one of the people", first)
 	}
 }

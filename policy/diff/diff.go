@@ -3,13 +3,14 @@
 // does not report has the same answer. An expression is an atom, true or false whatever
 // else holds, so that of expressions it may report what cannot happen.
 //
-// Principals are compared as they come out of authentication and grants: what
-// authenticators accept is not part of it.
+// Principals are those that authenticators make (see [Maker]), with what grants add on each
+// side, and as whom they may select to be. Which credentials an authenticator accepts is
+// not part of it.
 //
 // Start reading at [Compare]. walk.go finds every pair of patterns of which one decides in
 // the old table and the other in the new; vary.go gives a pair the requests that could
-// matter; search.go looks for a principal between the requirements of the two, over the
-// atoms of atom.go.
+// matter; search.go looks for a principal between the requirements of the two, which
+// condition.go makes formulas over the variables of space.go.
 package diff
 
 import (
@@ -19,24 +20,6 @@ import (
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
-// A Side is one of two policies.
-type Side struct {
-	Table          *policy.Table
-	Routes         []*policy.Route
-	Tenancy        *policy.Tenancy
-	Authenticators []Authenticator
-
-	// Forwarded is what the upstream gets of a request that a route lets pass: values by
-	// name, in any form that two sides can compare. nil: nothing.
-	Forwarded func(*policy.Route) map[string]string
-}
-
-// An Authenticator is who can vouch for a principal.
-type Authenticator struct {
-	Name, Realm string
-	Unscoped    bool // its principals meet every scopes requirement
-}
-
 // Direction is how an answer changes.
 type Direction uint8
 
@@ -45,9 +28,10 @@ const (
 	Widens                     // what was refused passes
 	Narrows                    // what passed is refused
 	Forwards                   // it passes as before, and the upstream gets something else
+	Answers                    // it is refused as before, and the client gets another answer
 )
 
-var directionNames = [...]string{"undecided", "widens", "narrows", "forwards"}
+var directionNames = [...]string{"undecided", "widens", "narrows", "forwards", "answers"}
 
 func (d Direction) String() string { return directionNames[d] }
 
@@ -56,8 +40,9 @@ func (d Direction) String() string { return directionNames[d] }
 type Change struct {
 	Direction Direction
 	Request   policy.Request    // a smallest one that shows it
-	Principal *policy.Principal // who makes it, in the new policy; nil: nobody
-	Assumed   []Assumption      // what expressions have to say besides
+	Principal *policy.Principal // who makes it, before grants, as the side that lets it pass has it; nil: nobody
+	Selected  policy.Selection  // as whom it selects to be
+	Assumed   []Assumption      // what expressions have to say besides; none if they say so of the witness
 	Old, New  Verdict
 	Forwarded []Forwarding // what else the upstream gets, by name; of Forwards only
 	Preflight bool         // it is the CORS preflight of the region that changes
@@ -75,6 +60,7 @@ type Verdict struct {
 	Route   *policy.Route   // nil: none covers the request
 	Pattern *policy.Pattern // of Route, that matches; nil if there is none
 	At      policy.Position // the requirement that holds, or the route
+	Answer  string          // of a refusal, in the words of the side; of Answers only
 }
 
 // A Forwarding is one thing that the upstream gets, in the words of each side; "": not.
@@ -86,6 +72,7 @@ func Compare(old, new Side) []Change {
 	c := newComparison(old, new)
 	c.walk()
 	c.walkNames()
+	c.walkTCP()
 	var changes []Change
 	for _, r := range c.ordered() {
 		changes = append(changes, c.changes(r)...)
@@ -101,6 +88,7 @@ type comparison struct {
 	hosts    []string  // one of each kind that patterns tell apart
 	methods  []string
 	regions  map[regionKey]*region
+	identity bool // one principal can be two on the two sides, by other grants, tenants or realms
 }
 
 // A region is what one pattern decides in the old table and one in the new.
@@ -147,21 +135,29 @@ func present[T any](p *T) int {
 	return 1
 }
 
+// maxAssumed bounds how many requests are tried for one that no expression has to be
+// assumed for.
+const maxAssumed = 512
+
 // changes are those of one region: at most one of each direction.
 func (c *comparison) changes(r *region) []Change {
 	var list []Change
-	for _, direction := range []Direction{Widens, Narrows, Forwards} {
+	for _, direction := range []Direction{Widens, Narrows, Forwards, Answers} {
 		var given *Change
+		tried := 0
 		for request := range c.variations(r) {
-			old, new := c.old.Table.Match(&request), c.new.Table.Match(&request)
+			old, new := c.old.match(&request), c.new.match(&request)
 			if keyOf(old, new) != keyOf(r.old, r.new) {
 				continue // another region's
 			}
 			found, undecided := c.find(direction, &request, old, new)
-			if found != nil {
+			if found != nil && (given == nil || given.Direction == Undecided || len(found.Assumed) == 0) {
 				given = found
+			}
+			if given != nil && given.Direction != Undecided && (len(given.Assumed) == 0 || tried >= maxAssumed) {
 				break
 			}
+			tried++
 			if undecided && given == nil {
 				given = &Change{Direction: Undecided, Request: request, Old: verdict(old, -1), New: verdict(new, -1)}
 			}
@@ -201,10 +197,10 @@ func (c *comparison) preflights(r *region) []Change {
 	request := r.request
 	request.Method = "OPTIONS"
 	// What does not pass as a preflight is an ordinary request.
-	ordinary := c.old.Table.Match(&request)
+	ordinary := c.old.match(&request)
 	change := Change{Direction: Widens, Preflight: true, Old: verdict(r.old, -1), New: verdict(r.new, -1)}
 	if before {
-		ordinary = c.new.Table.Match(&request)
+		ordinary = c.new.match(&request)
 		change.Direction = Narrows
 	}
 	if ordinary.Route != nil && ordinary.Route.Public {
@@ -214,25 +210,4 @@ func (c *comparison) preflights(r *region) []Change {
 	request.Headers = []policy.Pair{{Name: "origin", Value: "https://example.com"}, {Name: "access-control-request-method", Value: r.request.Method}}
 	change.Request = request
 	return []Change{change}
-}
-
-// forwarded compares what the upstream gets.
-func (c *comparison) forwarded(old, new *policy.Route) []Forwarding {
-	var before, after map[string]string
-	if c.old.Forwarded != nil && c.new.Forwarded != nil {
-		before, after = c.old.Forwarded(old), c.new.Forwarded(new)
-	}
-	var list []Forwarding
-	for name, value := range before {
-		if after[name] != value {
-			list = append(list, Forwarding{name, value, after[name]})
-		}
-	}
-	for name, value := range after {
-		if _, known := before[name]; !known {
-			list = append(list, Forwarding{name, "", value})
-		}
-	}
-	slices.SortFunc(list, func(a, b Forwarding) int { return cmp.Compare(a.Name, b.Name) })
-	return list
 }

@@ -6,34 +6,46 @@ import (
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
-// maxSteps bounds the search between two requirements. Formulas of people are decided
-// within a few dozen steps; one that is made to be hard is given up as [Undecided].
-const maxSteps = 200_000
+const (
+	// maxSteps bounds the search between two requirements. Formulas of people are decided
+	// within a few dozen steps; one that is made to be hard is given up as [Undecided].
+	maxSteps = 200_000
+	// maxTries bounds how many principals are shown to expressions before one is reported
+	// for which they are assumed to say what is needed.
+	maxTries = 200
+)
+
+// view is how a side sees principals of the request that m covers.
+func (s *space) view(side *Side, m policy.Match) viewer {
+	return viewer{space: s, side: side, request: s.request, match: m}
+}
 
 // find looks for a principal, or nobody, for whom the region changes in the direction.
 func (c *comparison) find(d Direction, r *policy.Request, old, new policy.Match) (found *Change, undecided bool) {
 	switch d {
-	case Widens:
-		return c.between(d, r, old, new, &c.old, &c.new, false)
-	case Narrows:
-		return c.between(d, r, old, new, &c.new, &c.old, true)
+	case Widens, Narrows:
+		return c.between(d, r, old, new)
+	case Forwards:
+		return c.forwards(r, old, new)
+	case Answers:
+		return c.answers(r, old, new)
 	}
-	return c.forwards(r, old, new)
+	return nil, false
 }
 
-// between looks for who passes on the side to and not on the side from: one requirement
-// of the former holds and the latter refuses.
-func (c *comparison) between(d Direction, r *policy.Request, old, new policy.Match, from, to *Side, swapped bool) (*Change, bool) {
-	refusing, passing := old, new
-	if swapped {
-		refusing, passing = new, old
+// between looks for who passes on one side and not on the other: one requirement of the
+// former holds and the latter refuses.
+func (c *comparison) between(d Direction, r *policy.Request, old, new policy.Match) (*Change, bool) {
+	from, to, refusing, passing := &c.old, &c.new, old, new
+	if d == Narrows {
+		from, to, refusing, passing = to, from, passing, refusing
 	}
 	if passing.Route == nil || passing.Route.Forbid || isPublic(refusing) {
 		return nil, false
 	}
-	result := func(p *policy.Principal, assumed []Assumption, requirement int) *Change {
-		change := &Change{Direction: d, Request: *r, Principal: p, Assumed: assumed, Old: verdict(old, -1), New: verdict(new, -1)}
-		if swapped {
+	result := func(p *policy.Principal, requirement int) *Change {
+		change := &Change{Direction: d, Request: *r, Principal: p, Old: verdict(old, -1), New: verdict(new, -1)}
+		if d == Narrows {
 			change.Old = verdict(old, requirement)
 		} else {
 			change.New = verdict(new, requirement)
@@ -41,86 +53,79 @@ func (c *comparison) between(d Direction, r *policy.Request, old, new policy.Mat
 		return change
 	}
 	if isPublic(passing) {
-		return result(nil, nil, -1), false
+		return result(nil, -1), false
 	}
 	s := newSpace(&c.old, &c.new, r, old, new)
-	refused := s.route(from, r, refusing).not()
+	refused := s.view(from, refusing).passes().not()
+	ways := s.view(to, passing).ways()
+	made := s.view(to, passing).made()
 	undecided := false
-	for i := range passing.Route.Allow {
-		goal := formula{op: allOf, parts: []formula{s.consulted(to, passing.Route), s.requirement(to, &passing.Route.Allow[i], r, passing), refused}}
-		found, gaveUp := s.solve(goal)
+	var likely *Change
+	for i := range ways {
+		found, gaveUp := s.solve(and(made, ways[i], refused), to, func(w *witness) bool {
+			return c.passes(&c.old, r, old, w) == (d == Narrows) && c.passes(&c.new, r, new, w) == (d == Widens)
+		})
 		if found != nil {
-			p, assumed := s.principal(found, to)
-			return result(p, assumed, i), false
+			change := result(found.principal, i)
+			change.Selected, change.Assumed = found.selected, found.assumed
+			if len(found.assumed) == 0 {
+				return change, false
+			}
+			if likely == nil {
+				likely = change
+			}
 		}
 		undecided = undecided || gaveUp
 	}
-	return nil, undecided
+	return likely, likely == nil && undecided
 }
 
-// forwards looks for who passes on both sides, where the upstream gets something else.
-func (c *comparison) forwards(r *policy.Request, old, new policy.Match) (*Change, bool) {
-	if old.Route == nil || new.Route == nil || old.Route.Forbid || new.Route.Forbid {
-		return nil, false
+// passes asks a side about a witness.
+func (c *comparison) passes(side *Side, r *policy.Request, m policy.Match, w *witness) bool {
+	if m.Route == nil {
+		return false
 	}
-	different := c.forwarded(old.Route, new.Route)
-	if len(different) == 0 {
-		return nil, false
+	p := side.On(w.principal)
+	if !slices.Contains(side.consults(m.Route), w.principal.Authenticator) {
+		return isPublic(m)
 	}
-	change := &Change{Direction: Forwards, Request: *r, Forwarded: different, Old: verdict(old, -1), New: verdict(new, -1)}
-	if isPublic(old) && isPublic(new) {
-		return change, false
+	ok := true
+	if !r.TCP {
+		p, ok = side.As(p, w.selected)
 	}
-	s := newSpace(&c.old, &c.new, r, old, new)
-	undecided := false
-	for i, before := range s.ways(&c.old, r, old) {
-		for j, after := range s.ways(&c.new, r, new) {
-			found, gaveUp := s.solve(formula{op: allOf, parts: []formula{before, after}})
-			if found == nil {
-				undecided = undecided || gaveUp
-				continue
-			}
-			change.Principal, change.Assumed = s.principal(found, &c.new)
-			if !isPublic(old) {
-				change.Old = verdict(old, i)
-			}
-			if !isPublic(new) {
-				change.New = verdict(new, j)
-			}
-			return change, false
-		}
-	}
-	return nil, undecided
+	return ok && m.Decide(p, r).Outcome == policy.Allowed
 }
 
 func isPublic(m policy.Match) bool { return m.Route != nil && m.Route.Public && !m.Route.Forbid }
 
-// ways are the formulas of which each lets a principal pass.
-func (s *space) ways(side *Side, r *policy.Request, m policy.Match) []formula {
-	if isPublic(m) {
+// ways are the formulas of which each lets a principal pass a route with requirements.
+func (s viewer) ways() []formula {
+	if isPublic(s.match) {
 		return []formula{always}
 	}
 	var list []formula
-	for i := range m.Route.Allow {
-		list = append(list, formula{op: allOf, parts: []formula{s.consulted(side, m.Route), s.requirement(side, &m.Route.Allow[i], r, m)}})
+	selectable := s.selectable()
+	for i := range s.match.Route.Allow {
+		list = append(list, and(s.consulted(), s.requirement(&s.match.Route.Allow[i]), selectable))
 	}
 	return list
 }
 
-// route is that a principal passes.
-func (s *space) route(side *Side, r *policy.Request, m policy.Match) formula {
-	if m.Route == nil || m.Route.Forbid {
+// passes is that a principal passes.
+func (s viewer) passes() formula {
+	if s.match.Route == nil || s.match.Route.Forbid {
 		return never
 	}
-	return formula{op: oneOf, parts: s.ways(side, r, m)}
+	return or(s.ways()...)
 }
 
 // consulted is that the route looks at the authenticator of the principal.
-func (s *space) consulted(side *Side, r *policy.Route) formula {
-	return s.where(byAuthenticator, func(v string) bool {
-		_, known := side.authenticator(v)
-		return known && (r.Accept == nil || slices.Contains(r.Accept, v))
-	})
+func (s viewer) consulted() formula {
+	if s.match.Route == nil {
+		return never
+	}
+	names := s.side.consults(s.match.Route)
+	return s.where(byAuthenticator, func(v string) bool { return slices.Contains(names, v) })
 }
 
 // A solver looks for values of variables for which a formula holds.
@@ -128,28 +133,55 @@ type solver struct {
 	variables []variable
 	chosen    []int // by variable: a value, or -1 while nothing is chosen
 	steps     int
+	accept    func(chosen []int) bool
 }
 
-// solve gives the first values, the least ones first, for which f holds. gaveUp says that
-// there may be some, and that looking for them takes too long.
-func (s *space) solve(f formula) (chosen []int, gaveUp bool) {
+// A witness is a principal for which a formula holds.
+type witness struct {
+	principal *policy.Principal
+	selected  policy.Selection
+	assumed   []Assumption // what expressions have to say besides
+}
+
+// solve gives the first principal, the least ones first, for which f holds, as one side
+// has it. Where expressions have a say, they are asked: confirmed tells whether a
+// witness is one indeed. If none is, the first one counts, with what it assumes. gaveUp
+// says that there may be some, and that looking for them takes too long.
+func (s *space) solve(f formula, side *Side, confirmed func(*witness) bool) (found *witness, gaveUp bool) {
 	v := &solver{variables: s.variables, chosen: make([]int, len(s.variables))}
 	for i := range v.chosen {
 		v.chosen[i] = -1
 	}
-	if v.search(&f) {
-		return v.chosen, false
+	tries := 0
+	v.accept = func(chosen []int) bool {
+		w := s.witness(chosen, side)
+		if len(w.assumed) == 0 {
+			found = w
+			return true
+		}
+		if confirmed(w) {
+			w.assumed = nil
+			found = w
+			return true
+		}
+		if found == nil {
+			found = w
+		}
+		tries++
+		return tries >= maxTries
 	}
-	return nil, v.steps > maxSteps
+	v.search(&f)
+	return found, found == nil && v.steps > maxSteps
 }
 
+// search tries values until one is accepted.
 func (v *solver) search(f *formula) bool {
 	if v.steps++; v.steps > maxSteps {
 		return false
 	}
 	holds, open := v.eval(f)
 	if open < 0 {
-		return holds
+		return holds && v.accept(v.chosen)
 	}
 	for i := range v.variables[open].values {
 		v.chosen[open] = i
@@ -187,15 +219,15 @@ func (v *solver) eval(f *formula) (holds bool, open int) {
 	return !stop, open
 }
 
-// principal is the least one with the chosen values, as one side has it.
-func (s *space) principal(chosen []int, side *Side) (*policy.Principal, []Assumption) {
+// witness is the least principal with the chosen values, as one side has it.
+func (s *space) witness(chosen []int, side *Side) *witness {
 	p := policy.Principal{}
-	var assumed []Assumption
+	w := &witness{}
 	for i := range s.variables {
 		v, at := &s.variables[i], chosen[i]
 		if v.kind == byExpression {
 			if at >= 0 {
-				assumed = append(assumed, Assumption{v.name, at == 1})
+				w.assumed = append(w.assumed, Assumption{v.name, at == 1})
 			}
 			continue
 		}
@@ -214,6 +246,10 @@ func (s *space) principal(chosen []int, side *Side) (*policy.Principal, []Assump
 			p.Username = v.values[at]
 		case byTenant:
 			p.Tenant = v.values[at]
+		case bySelected:
+			w.selected.Tenant = v.values[at]
+		case byNamed:
+			w.selected.Username = v.values[at]
 		case byRole:
 			p.Roles = append(p.Roles, v.name)
 		case byScope:
@@ -223,44 +259,37 @@ func (s *space) principal(chosen []int, side *Side) (*policy.Principal, []Assump
 				p.Attributes = map[string]policy.Attribute{}
 			}
 			a := p.Attributes[v.name]
-			text := v.text
-			if text == other {
-				text = "other"
-				for s.names(v.name, text) {
-					text += "x"
-				}
-			}
-			a.Values = append(a.Values, text)
+			a.Values = append(a.Values, s.text(v))
 			a.List = len(a.Values) > 1
 			p.Attributes[v.name] = a
 		}
 	}
-	return side.complete(p), assumed
+	s.fit(&p, side)
+	w.principal = side.complete(p)
+	return w
 }
 
-// names tells whether a condition names the value of an attribute.
-func (s *space) names(attribute, value string) bool {
-	return slices.ContainsFunc(s.variables, func(v variable) bool {
-		return v.kind == byAttribute && v.name == attribute && v.text == value
-	})
-}
-
-// complete is p as the side's authenticator makes it.
-func (s *Side) complete(p policy.Principal) *policy.Principal {
-	if a, ok := s.authenticator(p.Authenticator); ok {
-		p.Realm, p.Unscoped = a.Realm, a.Unscoped
+// text is the value of an attribute that a variable stands for. What no condition names is
+// one that an authenticator gives, if there is such a one.
+func (s *space) text(v *variable) string {
+	if v.text != other {
+		return v.text
 	}
-	return s.Tenancy.Resolve(p, true)
-}
-
-// On gives the principal of a change as another side has it: its realm, and what it reads.
-func (s *Side) On(p *policy.Principal) *policy.Principal {
-	if p == nil {
-		return nil
+	for _, side := range []*Side{s.new, s.old} {
+		for i := range side.Authenticators {
+			for j := range side.Authenticators[i].Makes {
+				l := side.Authenticators[i].Makes[j].Attributes[v.name]
+				for _, value := range append(slices.Clone(l.All), l.Of...) {
+					if !s.names(v.name, value) {
+						return value
+					}
+				}
+			}
+		}
 	}
-	as := *p
-	if as.Wildcard && s.Tenancy != nil {
-		as.Tenant = s.Tenancy.Wildcard
+	text := "other"
+	for s.names(v.name, text) {
+		text += "x"
 	}
-	return s.complete(as)
+	return text
 }

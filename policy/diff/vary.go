@@ -3,6 +3,7 @@ package diff
 import (
 	"fmt"
 	"iter"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,6 +18,8 @@ type blank struct {
 	segment int    // its index in the path
 	rest    bool   // it is what follows from there on
 	context string // or the context extension of this name
+	header  string // or the header of this name
+	method  bool   // or the method
 	texts   []string
 }
 
@@ -52,6 +55,12 @@ func fill(r *region, blanks []blank, chosen []int) policy.Request {
 	for i := range blanks {
 		b, text := &blanks[i], blanks[i].texts[chosen[i]]
 		switch {
+		case b.method:
+			request.Method = text
+		case b.header != "":
+			if text != "" {
+				request.Headers = append(slices.Clone(request.Headers), policy.Pair{Name: b.header, Value: text})
+			}
 		case b.context != "":
 			if text != "" {
 				request.Context = append(slices.Clone(request.Context), policy.Pair{Name: b.context, Value: text})
@@ -65,7 +74,9 @@ func fill(r *region, blanks []blank, chosen []int) policy.Request {
 			path[b.segment] = text
 		}
 	}
-	request.Path = "/" + strings.Join(path, "/")
+	if !request.TCP {
+		request.Path = "/" + strings.Join(path, "/")
+	}
 	return request
 }
 
@@ -75,6 +86,11 @@ func (c *comparison) blanks(r *region) []blank {
 	type reference struct {
 		name string
 		m    *policy.Match
+	}
+	for _, side := range []*Side{&c.old, &c.new} {
+		if t := side.Tenancy; t != nil && t.Default != "" && !slices.Contains(named, t.Default) {
+			named = append(named, t.Default) // whose tenant is the wildcard has it
+		}
 	}
 	var paths []reference
 	var contexts []string
@@ -102,13 +118,77 @@ func (c *comparison) blanks(r *region) []blank {
 			list = append(list, b)
 		}
 	}
+	said := sayings(r)
+	for _, name := range said.contexts {
+		if name != policy.RouteName && !slices.Contains(contexts, name) {
+			contexts = append(contexts, name)
+		}
+	}
 	for _, name := range contexts {
 		texts := append([]string{"", "owner", "owners"}, named...)
-		list = append(list, blank{context: name, segment: -1, texts: texts})
+		list = append(list, blank{context: name, segment: -1, texts: append(texts, said.texts...)})
+	}
+	for _, name := range said.headers {
+		list = append(list, blank{header: name, segment: -1, texts: append([]string{"", "x"}, said.texts...)})
+	}
+	if said.methods {
+		texts := []string{r.request.Method}
+		for _, method := range append(slices.Clone(c.methods), usualMethods...) {
+			if !slices.Contains(texts, method) {
+				texts = append(texts, method)
+			}
+		}
+		list = append(list, blank{method: true, segment: -1, texts: texts})
 	}
 	// What is cut is cut before a segment behind it is filled.
 	slices.SortStableFunc(list, func(a, b blank) int { return a.segment - b.segment })
 	return list
+}
+
+// A saying is what the expressions of a region's routes may be about, as far as their text
+// shows. What it misses costs a witness that expressions confirm, and nothing else.
+type saying struct {
+	contexts, headers []string
+	texts             []string // that they compare with
+	methods           bool
+}
+
+var (
+	parts  = regexp.MustCompile(`"([^"\\]+)" in request\.(context|headers)|request\.(context|headers)\["([^"\\]+)"\]`)
+	quoted = regexp.MustCompile(`"([^"\\]*)"|'([^'\\]*)'`)
+)
+
+func sayings(r *region) saying {
+	var s saying
+	add := func(list *[]string, text string) {
+		if text != "" && !slices.Contains(*list, text) {
+			*list = append(*list, text)
+		}
+	}
+	for _, m := range []policy.Match{r.old, r.new} {
+		if m.Route == nil {
+			continue
+		}
+		for i := range m.Route.Allow {
+			e := m.Route.Allow[i].When
+			if e == nil || e.Condition == nil {
+				continue
+			}
+			source := e.Condition.String()
+			s.methods = s.methods || strings.Contains(source, "request.method") && !r.request.TCP
+			for _, found := range parts.FindAllStringSubmatch(source, -1) {
+				if found[2]+found[3] == "context" {
+					add(&s.contexts, found[1]+found[4])
+				} else {
+					add(&s.headers, strings.ToLower(found[1]+found[4]))
+				}
+			}
+			for _, found := range quoted.FindAllStringSubmatch(source, -1) {
+				add(&s.texts, found[1]+found[2])
+			}
+		}
+	}
+	return s
 }
 
 // place is where a wildcard of a pattern stands in the region's path.

@@ -2,6 +2,7 @@ package diff
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -19,9 +20,10 @@ type pattern struct {
 
 func newComparison(old, new Side) *comparison {
 	c := &comparison{old: old, new: new, regions: map[regionKey]*region{}}
+	c.identity = old.whoIs() != new.whoIs()
 	same := map[string]string{}
 	seen := map[string]bool{}
-	for _, side := range []Side{old, new} {
+	for _, side := range []*Side{&c.old, &c.new} {
 		for _, r := range side.Routes {
 			if r.Shadow {
 				continue
@@ -52,7 +54,10 @@ func newComparison(old, new Side) *comparison {
 // says is what a route means, in a form in which equal texts mean the same.
 func (s *Side) says(r *policy.Route) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%t %t %t %+v", r.Public, r.Forbid, r.Preflight, s.accepted(r))
+	fmt.Fprintf(&b, "%t %t %t", r.Public, r.Forbid, r.Preflight)
+	for _, name := range s.consults(r) {
+		b.WriteString(s.authenticatorText(name))
+	}
 	var requirements []string
 	for i := range r.Allow {
 		requirements = append(requirements, describe(&r.Allow[i]))
@@ -60,21 +65,53 @@ func (s *Side) says(r *policy.Route) string {
 	sort.Strings(requirements)
 	fmt.Fprintf(&b, " %q", slices.Compact(requirements))
 	if s.Forwarded != nil {
-		fmt.Fprintf(&b, " %q", s.Forwarded(r)) // fmt sorts the keys of maps
-	}
-	fmt.Fprintf(&b, " %+v", s.Tenancy)
-	return b.String()
-}
-
-// accepted are the authenticators that a route consults.
-func (s *Side) accepted(r *policy.Route) []Authenticator {
-	var list []Authenticator
-	for _, a := range s.Authenticators {
-		if r.Accept == nil || slices.Contains(r.Accept, a.Name) {
-			list = append(list, a)
+		values := s.Forwarded(r)
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			fmt.Fprintf(&b, " %q %q", name, values[name].Text)
 		}
 	}
-	return list
+	if s.Refused != nil {
+		fmt.Fprintf(&b, " %q %q", s.Refused(r, true), s.Refused(r, false))
+	}
+	return b.String() + " " + s.common()
+}
+
+// authenticatorText is an authenticator with all that it makes.
+func (s *Side) authenticatorText(name string) string {
+	if s.texts == nil {
+		s.texts = map[string]string{}
+		for _, a := range s.Authenticators {
+			s.texts[a.Name] = fmt.Sprintf(" %+v", a)
+		}
+	}
+	return s.texts[name]
+}
+
+// common is what all routes of a side say: who principals are.
+func (s *Side) common() string {
+	if s.who == "" {
+		s.who = s.whoIs()
+	}
+	return s.who
+}
+
+// whoIs is what makes principals others than authenticators have made them.
+func (s *Side) whoIs() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%+v %t %t", s.Tenancy, s.Select, s.Impersonate)
+	for _, a := range s.Authenticators {
+		fmt.Fprintf(&b, " %q %q %t %t", a.Name, a.Realm, a.Unscoped, a.Impersonate)
+	}
+	for _, g := range s.Grants.List() {
+		fmt.Fprintf(&b, " %q %q", g.Roles, g.Scopes)
+		for _, name := range slices.Sorted(maps.Keys(g.Attributes)) {
+			fmt.Fprintf(&b, " %q %q", name, g.Attributes[name].Values)
+		}
+		for i := range g.When {
+			fmt.Fprintf(&b, " %q", describe(&g.When[i]))
+		}
+	}
+	return b.String()
 }
 
 func takeApart(p *policy.Pattern) pattern {
@@ -171,8 +208,10 @@ func (c *comparison) descend(r policy.Request, path []string, live []*pattern) {
 
 // visit notes the winners of a path, with the shortest path of each pair.
 func (c *comparison) visit(r policy.Request, path []string) {
-	r.Path = "/" + strings.Join(path, "/")
-	old, new := c.old.Table.Match(&r), c.new.Table.Match(&r)
+	if !r.TCP {
+		r.Path = "/" + strings.Join(path, "/")
+	}
+	old, new := c.old.match(&r), c.new.match(&r)
 	if old.Route == nil && new.Route == nil {
 		return
 	}
@@ -230,6 +269,9 @@ func (c *comparison) walkNames() {
 		}
 	}
 }
+
+// walkTCP finds the region of connections without HTTP.
+func (c *comparison) walkTCP() { c.visit(policy.Request{TCP: true}, nil) }
 
 func samePatterns(a, b *policy.Route) bool {
 	return slices.EqualFunc(a.Patterns, b.Patterns, func(p, q policy.Pattern) bool { return p.String() == q.String() })
