@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/config"
 	"github.com/gatehouse-authz/gatehouse/policy"
 	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
@@ -39,6 +40,9 @@ func NewCoverage(runs []*Run) *Coverage {
 			if r := run.Loaded.Gate.Routes[i].Policy; !r.Shadow {
 				c.addRoute(r)
 			}
+		}
+		for _, row := range run.Loaded.Gate.TCP.Rows() {
+			c.addRoute(row.Route)
 		}
 		c.addMappings(run.Loaded)
 	}
@@ -91,7 +95,7 @@ func (c *Coverage) cover(key string) {
 	}
 }
 
-func routeKey(r *policy.Route) string { return "route\x00" + r.Name }
+func routeKey(r *policy.Route) string { return "route\x00" + r.Name + "\x00" + r.At.String() }
 
 func requirementKey(r *policy.Route, index int) string {
 	return "requirement\x00" + r.Name + "\x00" + strconv.Itoa(index)
@@ -127,7 +131,7 @@ func (c *Coverage) coverTest(loaded *config.Loaded, a *Answer) {
 	if d.Principal == nil || d.Reason.Outcome() == policy.Unauthenticated {
 		return
 	}
-	m := loaded.Gate.Table.Match(&a.Request)
+	m := match(loaded.Gate, &a.Request)
 	for _, story := range m.Requirements(&a.Request, d.Principal) {
 		if story.Holds && story.Index == d.Requirement {
 			c.cover(requirementKey(d.Route, story.Index))
@@ -138,6 +142,14 @@ func (c *Coverage) coverTest(loaded *config.Loaded, a *Answer) {
 			}
 		}
 	}
+}
+
+// match finds what decides a request: a route, or tcp.
+func match(c *extauthz.Config, r *policy.Request) policy.Match {
+	if !r.TCP {
+		return c.Table.Match(r)
+	}
+	return c.TCP.Match(&policy.Request{Context: []policy.Pair{{Name: policy.RouteName, Value: extauthz.TCPRoute}}})
 }
 
 // A branch is one way in which a condition decides.

@@ -231,19 +231,28 @@ func (s *Suite) checkCaller(c *testv1.Caller) {
 	}
 }
 
+// connection is the request of a test of what `tcp` decides: one without HTTP.
+const connection = "tcp"
+
 func (s *Suite) call(m *testv1.Request) extauthz.Call {
 	c := extauthz.Call{HTTP: true, Scheme: "https", SourcePrincipal: m.GetSourcePrincipal()}
 	if m.GetScheme() != "" {
 		c.Scheme = m.GetScheme()
 	}
+	c.HTTP = m.GetRequest() != connection
 	method, rest, ok := strings.Cut(m.GetRequest(), " ")
 	host, target, slash := strings.Cut(strings.TrimLeft(rest, " "), "/")
-	if !ok || !slash || method == "" {
+	switch {
+	case !c.HTTP && len(m.GetHeaders()) > 0:
+		s.document.Errorf(s.document.At(m, "headers"), "remove the headers", "a connection without HTTP has no headers")
+	case c.HTTP && (!ok || !slash || method == ""):
 		s.document.Errorf(s.document.At(m, "request"), `write it as in "GET /orders/1" or "GET www.example.com/orders/1"`, "%q is no request", m.GetRequest())
 	}
-	c.Method, c.Host, c.Target = method, host, "/"+target
-	if host == "" {
-		c.Host = "localhost"
+	if c.HTTP {
+		c.Method, c.Host, c.Target = method, host, "/"+target
+		if host == "" {
+			c.Host = "localhost"
+		}
 	}
 	if m.GetSource() != "" {
 		c.Source, _ = netip.ParseAddr(m.GetSource()) // the schema has checked it

@@ -19,6 +19,7 @@ type Mutant struct {
 	key   string
 	route policy.Route // as changed
 	moved bool         // its patterns are others
+	tcp   bool         // it is not a route, but what decides connections
 }
 
 // Mutation is what came of changing a policy in every way that Mutants lists.
@@ -88,6 +89,15 @@ func mutants(c *extauthz.Config) []*Mutant {
 				change(r.Patterns[j].At, fmt.Sprintf("%s of route %q is widened to %s", r.Patterns[j], r.Name, wider), changed)
 				list[before].moved = true
 			}
+		}
+	}
+	for _, row := range c.TCP.Rows() {
+		r := row.Route
+		change := func(at policy.Position, text string, changed policy.Route) {
+			list = append(list, &Mutant{At: at, Route: r.Name, Text: text, route: changed, tcp: true, key: "tcp\x00" + text + "\x00" + at.String()})
+		}
+		for j := range r.Allow {
+			mutateRequirement(r, j, c.Tenancy != nil, change)
 		}
 	}
 	return list
@@ -326,6 +336,14 @@ func (j *jury) judge(m *Mutant) verdict {
 	if table == nil {
 		return wouldNotLoad
 	}
+	if m.tcp {
+		for i := range j.run.Results {
+			if j.noticesConnection(&j.run.Results[i], &extauthz.Config{TCP: table}) {
+				return noticed
+			}
+		}
+		return unnoticed
+	}
 	if !m.moved {
 		for _, r := range j.byRoute[m.Route] {
 			if j.notices(r, table) {
@@ -377,6 +395,20 @@ func (j *jury) notices(r *Result, table *policy.Table) bool {
 	got := m.Decide(principal, &a.Request)
 	w := &r.Test.Want
 	return got.Outcome != w.Outcome || w.IsReason && got.Reason != w.Reason || w.Route != "" && routeName(&got) != w.Route
+}
+
+// noticesConnection tells whether the test of r would fail if c decided its connection.
+func (j *jury) noticesConnection(r *Result, c *extauthz.Config) bool {
+	a := &r.Answer
+	principal := a.Decision.Principal
+	if principal == nil {
+		principal = r.caller
+	}
+	if !a.Request.TCP || principal == nil || a.Decision.Outcome == policy.Unavailable {
+		return false
+	}
+	got := match(c, &a.Request).Decide(principal, &a.Request)
+	return (got.Outcome == policy.Allowed) != (r.Test.Want.Outcome == policy.Allowed)
 }
 
 // principal is who makes the test's request on a route; nil if the route does not ask.

@@ -338,7 +338,7 @@ func (x *Caller) GetAttributes() map[string]*v1.Values {
 // A request.
 type Request struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `METHOD [HOST]/PATH`, as in a route's match.
+	// `METHOD [HOST]/PATH`, as in a route's match; or `tcp`, a connection without HTTP.
 	Request string `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	// `http` or `https`. Default https.
 	Scheme string `protobuf:"bytes,2,opt,name=scheme,proto3" json:"scheme,omitempty"`
