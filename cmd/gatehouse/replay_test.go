@@ -2,11 +2,20 @@ package main
 
 import (
 	"compress/gzip"
+	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/record"
+	"github.com/gatehouse-authz/gatehouse/extauthz"
+	"github.com/gatehouse-authz/gatehouse/extauthz/config"
+	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
 const recordedDecision = `{"id":"one","request":{"method":"GET","scheme":"https","host":"localhost","path":"/admin/x"},"route":"admin","outcome":"forbidden","reason":"requirement_not_met","principal":{"authenticator":"machines","realm":"machines","roles":["reader"]}}
@@ -83,4 +92,88 @@ routes:
 			}
 		})
 	}
+}
+
+// TestReplayMillionRecords: a log of the product's own recorder is decided again well
+// within a minute; with a hundredth of them in every run.
+func TestReplayMillionRecords(t *testing.T) {
+	total := 10_000
+	if os.Getenv("ACCEPTANCE") != "" {
+		total = 1_000_000
+	}
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	text := `version: 1
+authenticators:
+- name: machines
+  api_key:
+    from: [{header: x-api-key}]
+    keys: [{id: batch, secret: {env: KEY}, principal: {username: ruth, tenant: acme, roles: [reader], scopes: ["orders:read"], attributes: {department: sales}}}]
+decision_log: {file: unused.jsonl, pseudonym_key: {env: OTHER_KEY}}
+routes:
+- {match: ["GET /tenants/{tenant}/orders/"], name: read-orders, allow: [{tenant: "{path.tenant}", roles: {any: [reader, admin]}}]}
+- {match: ["/admin/"], name: admin, allow: [{roles: {all: [admin]}}]}
+- {match: ["GET /assets/"], name: assets, public: true}
+- {match: ["/users/{user}/"], name: own, allow: [{username: "{path.user}", authenticators: [machines]}]}
+`
+	env := map[string]string{"KEY": "example-key", "OTHER_KEY": "a key of thirty-two bytes or more"}
+	recording := write("old.yaml", text)
+	after := write("new.yaml", strings.Replace(text, "[reader, admin]", "[admin]", 1))
+	loaded, report := config.Load(recording, func(name string) (string, bool) { v, ok := env[name]; return v, ok }, nil)
+	if loaded == nil {
+		t.Fatal(report)
+	}
+	t.Cleanup(loaded.Close)
+	log := filepath.Join(dir, "decisions.jsonl")
+	writer, err := record.Open(record.Options{
+		File: log, SampleAllowed: 1, PseudonymKey: env["OTHER_KEY"], MaxBytes: 64 << 30, Failed: func(err error) { t.Error(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate := extauthz.NewGate(extauthz.Options{Observe: func(r *extauthz.Record) { writer.Write(r) }})
+	gate.Swap(loaded.Snapshot)
+	paths := []string{"/tenants/acme/orders/%d", "/tenants/evil/orders/%d", "/admin/x%d", "/assets/app.%d.js", "/users/ruth/%d"}
+	key := []policy.Pair{{Name: "x-api-key", Value: "example-key"}, {Name: "user-agent", Value: "curl/8"}}
+	for i := range total {
+		gate.Check(t.Context(), &extauthz.Call{
+			HTTP: true, Method: "GET", Host: "api.example.com", Target: fmt.Sprintf(paths[i%len(paths)], i), Scheme: "https", Headers: key,
+			Source: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}),
+		})
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, before := time.Now(), cpuTime(t)
+	got := runEnv(t, env, "", "replay", "--log", log, "--config", after, "--fail-on", "any")
+	elapsed, cpu := time.Since(began), cpuTime(t)-before
+	want := fmt.Sprintf("%d: allowed -> forbidden (requirement_not_met)\n  old: route \"read-orders\"\n", total/len(paths))
+	if got.code != exitRefused || !strings.HasPrefix(got.out, want) || !strings.Contains(got.out, fmt.Sprintf("%d records, %d come out differently\n", total, total/len(paths))) {
+		t.Errorf("replay = exit %d, %s%s; want %s", got.code, got.out, got.err, want)
+	}
+	// What others do on the machine counts for nothing: it is CPU that is measured.
+	if limit := 40 * time.Second; cpu > limit {
+		t.Errorf("%d records cost %v of CPU, want at most %v, which two cores have in half that time", total, cpu, limit)
+	}
+	t.Logf("%d records of %d MiB in %v, with %v of CPU", total, info.Size()>>20, elapsed, cpu)
+}
+
+// cpuTime is what this process has used so far.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

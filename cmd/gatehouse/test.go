@@ -54,7 +54,7 @@ Exits with 1 if a test fails, a mutant survives or the coverage is below the min
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.minCoverage < 0 || o.minCoverage > 100 {
+			if !(o.minCoverage >= 0 && o.minCoverage <= 100) { // NaN is none
 				return usagef("invalid --min-coverage %v: give a percentage from 0 to 100", o.minCoverage)
 			}
 			o.coverage = o.coverage || cmd.Flags().Changed("min-coverage")
