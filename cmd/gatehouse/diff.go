@@ -76,7 +76,9 @@ preflight; settings have path, old, new and effect; notes are texts.`,
 					return err
 				}
 			} else {
-				d.print(p.out)
+				var text strings.Builder
+				d.print(&text)
+				p.show(text.String())
 			}
 			if d.failsOn(failOn) {
 				return errRefused

@@ -77,7 +77,7 @@ func (p *program) test(ctx context.Context, o *testOptions, files []string) erro
 	var out, errs, junit bytes.Buffer
 	broken, rename := false, func(text string) string { return text }
 	defer func() {
-		_, _ = io.WriteString(p.out, rename(out.String())) // a closed pipe is not worth a message
+		p.show(rename(out.String()))
 		_, _ = io.WriteString(p.err, rename(errs.String()))
 	}()
 	for _, name := range files {
