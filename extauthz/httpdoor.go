@@ -38,9 +38,16 @@ func serveKeys(w http.ResponseWriter, s *Snapshot) {
 		http.Error(w, "no identity tokens are minted here", http.StatusNotFound)
 		return
 	}
+	keys, err := joinKeys(s.minters)
+	if err != nil {
+		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Cache-Control", "no-store")
+		http.Error(w, "the keys are not known yet", http.StatusServiceUnavailable)
+		return
+	}
 	w.Header().Set("Content-Type", "application/jwk-set+json")
 	w.Header().Set("Cache-Control", keysMaxAge)
-	_, _ = w.Write(s.jwks) // a client that has gone needs no answer
+	_, _ = w.Write(keys) // a client that has gone needs no answer
 }
 
 // serveDiscovery publishes where the keys are. With several minters it is the first
@@ -72,7 +79,8 @@ func mintersOf(c *Config) []*mint.Minter {
 	return list
 }
 
-// joinKeys makes one key set of those of all minters, each key once.
+// joinKeys makes one key set of those of all minters, each key once. Keys that are not
+// known yet are an error: a verifier would keep a set that lacks them.
 func joinKeys(minters []*mint.Minter) ([]byte, error) {
 	joined := struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -81,6 +89,9 @@ func joinKeys(minters []*mint.Minter) ([]byte, error) {
 	for _, m := range minters {
 		one := joined
 		one.Keys = nil
+		if m.JWKS() == nil {
+			return nil, mint.ErrNoKeys
+		}
 		if err := json.Unmarshal(m.JWKS(), &one); err != nil {
 			return nil, fmt.Errorf("joining key sets: %w", err)
 		}

@@ -33,7 +33,6 @@ type Snapshot struct {
 
 	signIn       map[string]*SignIn // by host
 	minters      []*mint.Minter
-	jwks         []byte // of minters
 	pageTemplate *template.Template
 	problems     map[int]string // by status: a problem up to the decision's id
 }
@@ -73,10 +72,6 @@ func NewSnapshot(config *Config) (*Snapshot, error) {
 		s.anonymous = &policy.Principal{Tenant: config.AnonymousTenant, Tenants: config.Tenancy.Readable(config.AnonymousTenant)}
 	}
 	s.minters = mintersOf(config)
-	var err error
-	if s.jwks, err = joinKeys(s.minters); err != nil {
-		return nil, err
-	}
 	s.takeNames()
 	s.bare = s.newProfile(&Forward{})
 	return s, s.prepareRoutes()

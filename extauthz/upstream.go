@@ -133,6 +133,8 @@ func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy
 		switch {
 		case errors.Is(err, mint.ErrExpired):
 			return p.refused(policy.ReasonExpired, err), false
+		case errors.Is(err, mint.ErrNoKeys):
+			return p.refused(policy.ReasonStoreUnavailable, err), false
 		case err != nil:
 			return p.refused(policy.ReasonInternal, err), false
 		}

@@ -304,7 +304,7 @@ func (p *program) load(path string) (*config.Loaded, error) {
 		fmt.Fprint(p.err, report)
 		return nil, errRefused
 	}
-	return loaded, nil
+	return loaded, loaded.Improvise()
 }
 
 // ask decides what the flags describe. Keys of issuers are fetched only where a
@@ -328,6 +328,7 @@ func (p *program) ask(cmd *cobra.Command, q *question) (*story.Story, error) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), keysTimeout)
 		serve.WaitForKeys(ctx, loaded.Gate.Set)
 		serve.WaitForStore(ctx, loaded.Store)
+		loaded.WaitForSigningKeys(ctx)
 		cancel()
 	}
 	told, err := story.Ask(cmd.Context(), loaded.Gate, story.Question{Call: call, Principal: principal, Now: time.Now()})

@@ -145,11 +145,16 @@ func (p *program) runSuite(ctx context.Context, o *testOptions, errs io.Writer, 
 		fmt.Fprint(errs, loading)
 		return nil, errRefused
 	}
+	if err := loaded.Improvise(); err != nil {
+		loaded.Close()
+		return nil, err
+	}
 	if s.HasCredentials(loaded.Gate) {
 		loaded.Start()
 		waiting, cancel := context.WithTimeout(ctx, keysTimeout)
 		serve.WaitForKeys(waiting, loaded.Gate.Set)
 		serve.WaitForStore(waiting, loaded.Store)
+		loaded.WaitForSigningKeys(waiting)
 		cancel()
 	}
 	run, report, err := s.Run(ctx, loaded, time.Now())

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -41,8 +42,9 @@ type builder struct {
 	people   *tokens.Directory
 	tenancy  *policy.Tenancy
 	forwards forwards
-	memory   map[string]mint.Key // signing keys in memory, by algorithm
-	gate     *extauthz.Config    // of its own: it outlives the builder
+	memory   map[string]mint.Key          // signing keys in memory, by algorithm
+	rings    map[*mint.Ring]time.Duration // signing keys of the store, and how long each of them signs
+	gate     *extauthz.Config             // of its own: it outlives the builder
 	log      *DecisionLog
 }
 

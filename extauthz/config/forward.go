@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -280,17 +281,54 @@ func (b *builder) identityToken(m *configv1.IdentityToken, f *extauthz.Forward) 
 	}
 	b.own(b.pos.field(m, "header"), t.Header)
 	before := len(b.errors)
-	keys := b.signingKeys(m)
+	made := mint.Config{Issuer: m.GetIssuer(), Claims: m.GetClaims(), Bind: m.GetBind()}
+	if made.Ring = b.storedRing(m); made.Ring == nil {
+		made.Keys = b.signingKeys(m)
+	}
 	if len(b.errors) > before || b.isTainted(m) {
 		return t
 	}
-	minter, err := mint.New(mint.Config{Issuer: m.GetIssuer(), Keys: keys, Claims: m.GetClaims(), Bind: m.GetBind()})
+	minter, err := mint.New(made)
 	if err != nil {
 		b.errorf(b.pos.of(m), "", "the identity token cannot be made: %v", err)
 		return t
 	}
 	t.Minter = minter
 	return t
+}
+
+// storedRing is the signing keys of the store; nil where the file gives keys, or there
+// is no store to keep them.
+func (b *builder) storedRing(m *configv1.IdentityToken) *mint.Ring {
+	if len(m.GetKeys()) > 0 || m.GetSharedSecret() != nil || m.GetAlgorithm() == "HS256" || b.store == nil {
+		if m.GetRotateEvery() != nil {
+			b.errorf(b.pos.field(m, "rotate_every"), "add a store and give no keys, or remove the line", "only keys that the store keeps are rotated")
+		}
+		return nil
+	}
+	if b.config.GetStore().GetHashKey() == nil {
+		b.warnf(ruleWeak, b.pos.of(m), "give store.hash_key", "the keys that sign identity tokens are kept in the store unencrypted")
+	}
+	ring := b.store.ring(algorithmOf(m))
+	every := mint.DefaultRotation
+	if m.GetRotateEvery() != nil {
+		every = m.GetRotateEvery().AsDuration()
+	}
+	if other, twice := b.rings[ring]; twice && other != every {
+		b.errorf(b.pos.of(m), "give both the same rotate_every", "two identity tokens share the keys of %s and rotate them differently", algorithmOf(m))
+	}
+	if b.rings == nil {
+		b.rings = map[*mint.Ring]time.Duration{}
+	}
+	b.rings[ring] = every
+	return ring
+}
+
+func algorithmOf(m *configv1.IdentityToken) string {
+	if m.GetAlgorithm() == "" {
+		return "ES256"
+	}
+	return m.GetAlgorithm()
 }
 
 // signingKeys reads the keys, or makes one in memory.
@@ -349,11 +387,8 @@ func (b *builder) sharedKey(m *configv1.IdentityToken) []mint.Key {
 // memoryKey goes on with the key that was made before, if there is one: tokens that
 // are out stay good across a reload.
 func (b *builder) memoryKey(m *configv1.IdentityToken) []mint.Key {
-	b.warnf(ruleWeak, b.pos.of(m), "give keys: [{file: key.pem}]", "identity tokens are signed with a key in memory, which other replicas do not know and a restart forgets")
-	algorithm := m.GetAlgorithm()
-	if algorithm == "" {
-		algorithm = "ES256"
-	}
+	b.warnf(ruleWeak, b.pos.of(m), "give keys: [{file: key.pem}], or a store", "identity tokens are signed with a key in memory, which other replicas do not know and a restart forgets")
+	algorithm := algorithmOf(m)
 	if b.memory == nil {
 		b.memory = map[string]mint.Key{}
 	}

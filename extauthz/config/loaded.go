@@ -1,12 +1,14 @@
 package config
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -40,7 +42,8 @@ type Loaded struct {
 	store     *openStore
 	instances []*instance
 	shared    shared
-	memory    map[string]mint.Key // signing keys that no file has
+	memory    map[string]mint.Key          // signing keys that no file has
+	rings     map[*mint.Ring]time.Duration // signing keys of the store, and how long each of them signs
 	closed    sync.Once
 }
 
@@ -97,12 +100,35 @@ func (l *Loaded) instance(p *part) *instance {
 // Start begins what runs in the background: fetching keys. Authenticators that came
 // from the configuration before are running already.
 func (l *Loaded) Start() {
-	l.store.run()
+	l.store.run(l.rings)
 	for _, i := range l.instances {
 		if i.start != nil {
 			i.start()
 		}
 	}
+}
+
+// WaitForSigningKeys waits until the keys that sign identity tokens were read from the
+// store, or ctx ends. Without [Loaded.Start] they never are.
+func (l *Loaded) WaitForSigningKeys(ctx context.Context) {
+	for r := range l.rings {
+		select {
+		case <-r.Ready():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Improvise is for commands that decide without asking the store: identity tokens are
+// signed with keys that nobody else knows, unless the store's are read after all.
+func (l *Loaded) Improvise() error {
+	for r := range l.rings {
+		if err := r.Improvise(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Outdated tells whether a file holds by now what l was not made of. It reads them all.
@@ -192,7 +218,7 @@ func (b *builder) finish(path string, data []byte) (*Loaded, error) {
 	}
 	loaded := &Loaded{
 		Config: b.config, Gate: b.gate, Hash: hash, DecisionLog: b.log, Snapshot: snapshot, shared: b.shared,
-		Files: append([]string{path}, b.files.sorted()...), memory: b.memory,
+		Files: append([]string{path}, b.files.sorted()...), memory: b.memory, rings: b.rings,
 		contents: map[string][sha256.Size]byte{},
 	}
 	for name, read := range b.files.read {

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
+	"github.com/gatehouse-authz/gatehouse/extauthz/mint"
 	"github.com/gatehouse-authz/gatehouse/extauthz/tokens"
 	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
 )
@@ -22,30 +24,65 @@ type openStore struct {
 	view    *tokens.View
 	holders atomic.Int32
 
-	start  sync.Once
-	cancel context.CancelFunc
-	ended  chan struct{}
+	start   sync.Once
+	ctx     context.Context // of what runs; set with cancel
+	cancel  context.CancelFunc
+	running sync.WaitGroup // rings
+	ended   chan struct{}
+
+	mu    sync.Mutex
+	rings map[string]*ring // by algorithm
+}
+
+// ring is the signing keys of one algorithm, which go on being followed and rotated once
+// a configuration has used them.
+type ring struct {
+	*mint.Ring
+	started bool
 }
 
 func newOpenStore(digest [sha256.Size]byte, view *tokens.View) *openStore {
-	return &openStore{digest: digest, view: view, ended: make(chan struct{})}
+	return &openStore{digest: digest, view: view, ended: make(chan struct{}), rings: map[string]*ring{}}
 }
 
 func (s *openStore) hold() { s.holders.Add(1) }
 
-// run begins to follow the store, unless that has begun.
-func (s *openStore) run() {
+// run begins to follow the store and the rings of rotations, unless that has begun.
+func (s *openStore) run(rotations map[*mint.Ring]time.Duration) {
 	if s == nil {
 		return
 	}
 	s.start.Do(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		s.cancel = cancel
+		s.ctx = ctx
 		go func() {
 			defer close(s.ended)
 			s.view.Run(ctx)
+			s.running.Wait()
 		}()
 	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.rings {
+		if every, used := rotations[r.Ring]; used {
+			r.Rotate(every)
+			if !r.started {
+				r.started = true
+				s.running.Go(func() { r.Run(s.ctx) })
+			}
+		}
+	}
+}
+
+// ring is the signing keys of an algorithm.
+func (s *openStore) ring(algorithm string) *mint.Ring {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rings[algorithm] == nil {
+		s.rings[algorithm] = &ring{Ring: mint.NewRing(s.view.Store(), algorithm)}
+	}
+	return s.rings[algorithm].Ring
 }
 
 // release ends it when the last configuration lets go: what is pending is written.

@@ -30,7 +30,8 @@ const MaxTTL = 24 * time.Hour
 // Config says how tokens are made.
 type Config struct {
 	Issuer string // iss; required
-	Keys   []Key  // the first signs, all are published; at least one
+	Keys   []Key  // the first signs, all are published; at least one, or a Ring
+	Ring   *Ring  // instead of Keys; nil: none
 
 	// Claims names the claims, by the field that they hold. Fields that it lacks
 	// keep their default (see [Fields]).
@@ -57,9 +58,8 @@ type Minter struct {
 	issuer string
 	names  map[string]string
 	bind   []string
-	keys   []Key
-	method jwt.SigningMethod
-	jwks   []byte
+	ring   *Ring     // nil: fixed
+	fixed  *ringKeys // of Config.Keys
 }
 
 // New checks cfg.
@@ -67,7 +67,7 @@ func New(cfg Config) (*Minter, error) {
 	if cfg.Issuer == "" {
 		return nil, errors.New("an identity token needs an issuer")
 	}
-	if len(cfg.Keys) == 0 {
+	if (len(cfg.Keys) == 0) == (cfg.Ring == nil) {
 		return nil, errors.New("an identity token needs a signing key")
 	}
 	names, err := claimNames(cfg.Claims)
@@ -89,14 +89,24 @@ func New(cfg Config) (*Minter, error) {
 		}
 		ids[k.ID] = true
 	}
+	m := &Minter{issuer: cfg.Issuer, names: names, bind: slices.Clone(cfg.Bind), ring: cfg.Ring}
+	if cfg.Ring != nil {
+		return m, nil
+	}
 	jwks, err := publish(cfg.Keys)
 	if err != nil {
 		return nil, err
 	}
-	return &Minter{
-		issuer: cfg.Issuer, names: names, bind: slices.Clone(cfg.Bind), keys: slices.Clone(cfg.Keys),
-		method: jwt.GetSigningMethod(cfg.Keys[0].Algorithm), jwks: jwks,
-	}, nil
+	m.fixed = &ringKeys{signing: []timedKey{{Key: cfg.Keys[0]}}, all: slices.Clone(cfg.Keys), jwks: jwks}
+	return m, nil
+}
+
+// keys are those of now; nil if they are not known yet.
+func (m *Minter) keys() *ringKeys {
+	if m.ring != nil {
+		return m.ring.keys.Load()
+	}
+	return m.fixed
 }
 
 func claimNames(given map[string]string) (map[string]string, error) {
@@ -133,10 +143,15 @@ type Token struct {
 // Mint makes the token for one principal.
 //
 // It ends ttl after now, and never after the principal's credential; ErrExpired if
-// that is over. An audience of "" leaves aud out. The subject is the realm and the
+// that is over. ErrNoKeys says that the store was not reached yet. An audience of "" leaves aud out. The subject is the realm and the
 // subject, or the username where there is no subject, joined by a colon; colons and
 // percent signs of the realm are percent-encoded, so that no two callers share one.
 func (m *Minter) Mint(p *policy.Principal, r *policy.Request, audience string, ttl time.Duration, now time.Time) (Token, error) {
+	keys := m.keys()
+	if keys == nil {
+		return Token{}, ErrNoKeys
+	}
+	key := keys.signer(now)
 	// Whole seconds, rounded so that the token never outlives what it stands for.
 	issued := now.Truncate(time.Second)
 	expires := issued.Add(min(ttl, MaxTTL))
@@ -156,9 +171,9 @@ func (m *Minter) Mint(p *policy.Principal, r *policy.Request, audience string, t
 	if audience != "" {
 		claims["aud"] = audience
 	}
-	t := jwt.NewWithClaims(m.method, claims)
-	t.Header["kid"] = m.keys[0].ID
-	text, err := t.SignedString(m.keys[0].private)
+	t := jwt.NewWithClaims(jwt.GetSigningMethod(key.Algorithm), claims)
+	t.Header["kid"] = key.ID
+	text, err := t.SignedString(key.private)
 	if err != nil {
 		return Token{}, fmt.Errorf("signing an identity token: %w", err)
 	}
@@ -223,17 +238,25 @@ func list(values []string) []string {
 	return values
 }
 
-// JWKS is the published key set (RFC 7517). Shared secrets are not in it.
-func (m *Minter) JWKS() []byte { return m.jwks }
+// JWKS is the published key set (RFC 7517). Shared secrets are not in it. It is nil while
+// the keys are not known: an empty set would be kept by those who ask.
+func (m *Minter) JWKS() []byte {
+	if keys := m.keys(); keys != nil {
+		return keys.jwks
+	}
+	return nil
+}
 
 // Discovery is the document that verifiers find the key set by: what OpenID Connect
 // Discovery 1.0 §3 and RFC 8414 §2 have in common, no more, since this issuer has no
 // endpoint that anybody could ask for a token.
 func (m *Minter) Discovery(jwksURL string) []byte {
 	algorithms := []string{}
-	for _, k := range m.keys {
-		if !slices.Contains(algorithms, k.Algorithm) {
-			algorithms = append(algorithms, k.Algorithm)
+	if keys := m.keys(); keys != nil {
+		for _, k := range keys.all {
+			if !slices.Contains(algorithms, k.Algorithm) {
+				algorithms = append(algorithms, k.Algorithm)
+			}
 		}
 	}
 	doc, err := json.Marshal(map[string]any{

@@ -210,8 +210,9 @@ func proveVersion1(t *testing.T, store *tokens.Store) {
 // to one would leave them with another schema than new ones; write a new file instead.
 func TestLandedMigrations(t *testing.T) {
 	landed := map[string]string{
-		"0001_tables.sql":   "1cd356a6e9f5e65a36dd995e865fd8f92ddc1ad4804ad1302eca7b73020a03a4",
-		"0003_hash_key.sql": "0d15a2dab340ad4076aae76ea49b9ece72748b22b288d73e791733f0d9bd4454",
+		"0001_tables.sql":       "1cd356a6e9f5e65a36dd995e865fd8f92ddc1ad4804ad1302eca7b73020a03a4",
+		"0003_hash_key.sql":     "0d15a2dab340ad4076aae76ea49b9ece72748b22b288d73e791733f0d9bd4454",
+		"0004_signing_keys.sql": "220ab087e381ceee3d9df0111d129051a73dd1b9b22f01360f6f57648ce920a1",
 	}
 	files, err := os.ReadDir("migrations")
 	if err != nil {

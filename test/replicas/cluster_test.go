@@ -24,6 +24,7 @@ import (
 const config = `version: 1
 listen:
   grpc: {address: "127.0.0.1:${PORT}"}
+  http: {address: "127.0.0.1:0"}
   ops: {address: "127.0.0.1:0"}
   admin: {address: "unix://${SOCKET}"}
 store: {postgres: {url: {env: DATABASE_URL}}, hash_key: {env: HASH_KEY}}
@@ -58,6 +59,7 @@ routes:
 
 forward:
   headers: {x-user: "{username}", x-by: "{authenticator}"}
+  identity_token: {header: x-identity, issuer: "https://gatehouse.example.com", audience: things}
 `
 
 const (

@@ -34,6 +34,7 @@ func Run(t *testing.T, fresh Fresh) {
 		{"the directory keeps people", testPeople},
 		{"every change is in the audit log", testAudit},
 		{"a nonce is taken once, wherever", testNonce},
+		{"signing keys are shared, and made once", testSigningKeys},
 		{"a restart changes nothing", testRestart},
 		{"migrating twice, at once and later, is harmless", testMigrate},
 		{"writers in parallel lose nothing", testParallel},

@@ -325,6 +325,7 @@ func (s *service) settle(ctx context.Context) <-chan struct{} {
 		defer cancel()
 		WaitForKeys(patient, s.authenticators())
 		WaitForStore(ctx, s.store())
+		s.loaded.Load().WaitForSigningKeys(ctx)
 	}()
 	return done
 }

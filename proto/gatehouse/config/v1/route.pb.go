@@ -489,8 +489,9 @@ type IdentityToken struct {
 	Ttl *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// `ES256` (default), `EdDSA`, `RS256` or `HS256`.
 	Algorithm string `protobuf:"bytes,6,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
-	// The signing keys: the first signs, all are published. Without any, a key is made in
-	// memory at start, which other replicas do not know.
+	// The signing keys: the first signs, all are published. Without any the store keeps them,
+	// made once, the same on all replicas and encrypted with `store.hash_key`. Without a store
+	// a key is made in memory at start, which other replicas do not know.
 	Keys []*SigningKey `protobuf:"bytes,7,rep,name=keys,proto3" json:"keys,omitempty"`
 	// The shared secret for `HS256`.
 	SharedSecret *Secret `protobuf:"bytes,8,opt,name=shared_secret,json=sharedSecret,proto3" json:"shared_secret,omitempty"`
@@ -500,7 +501,10 @@ type IdentityToken struct {
 	// Binds the token to the request: any of `method`, `host`, `path` become claims.
 	Bind []string `protobuf:"bytes,10,rep,name=bind,proto3" json:"bind,omitempty"`
 	// No `aud`: every upstream that trusts the issuer takes the token. Default false.
-	AnyAudience   bool `protobuf:"varint,11,opt,name=any_audience,json=anyAudience,proto3" json:"any_audience,omitempty"`
+	AnyAudience bool `protobuf:"varint,11,opt,name=any_audience,json=anyAudience,proto3" json:"any_audience,omitempty"`
+	// How long a key of the store signs. The next is published a day before it signs, or half
+	// of this if that is less, and the one before it for a day after. Default 720h, at least 1h.
+	RotateEvery   *durationpb.Duration `protobuf:"bytes,12,opt,name=rotate_every,json=rotateEvery,proto3" json:"rotate_every,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -610,6 +614,13 @@ func (x *IdentityToken) GetAnyAudience() bool {
 		return x.AnyAudience
 	}
 	return false
+}
+
+func (x *IdentityToken) GetRotateEvery() *durationpb.Duration {
+	if x != nil {
+		return x.RotateEvery
+	}
+	return nil
 }
 
 // One signing key.
@@ -771,7 +782,7 @@ const file_gatehouse_config_v1_route_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2 .gatehouse.config.v1.HeaderValueR\x05value:\x028\x01\"W\n" +
 	"\vHeaderValue\x12\x1d\n" +
 	"\x05value\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x05value\x12)\n" +
-	"\x04list\x18\x02 \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x05commaR\x04jsonR\x04list\"\xd0\x04\n" +
+	"\x04list\x18\x02 \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\rR\x05commaR\x04jsonR\x04list\"\x9b\x05\n" +
 	"\rIdentityToken\x12\x16\n" +
 	"\x06header\x18\x01 \x01(\tR\x06header\x12\x16\n" +
 	"\x06scheme\x18\x02 \x01(\tR\x06scheme\x12\x1f\n" +
@@ -785,7 +796,8 @@ const file_gatehouse_config_v1_route_proto_rawDesc = "" +
 	"\x06claims\x18\t \x03(\v2..gatehouse.config.v1.IdentityToken.ClaimsEntryR\x06claims\x122\n" +
 	"\x04bind\x18\n" +
 	" \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\"\x16r\x14R\x06methodR\x04hostR\x04pathR\x04bind\x12!\n" +
-	"\fany_audience\x18\v \x01(\bR\vanyAudience\x1a9\n" +
+	"\fany_audience\x18\v \x01(\bR\vanyAudience\x12I\n" +
+	"\frotate_every\x18\f \x01(\v2\x19.google.protobuf.DurationB\v\xbaH\b\xaa\x01\x052\x03\b\x90\x1cR\vrotateEvery\x1a9\n" +
 	"\vClaimsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
@@ -838,13 +850,14 @@ var file_gatehouse_config_v1_route_proto_depIdxs = []int32{
 	6,  // 8: gatehouse.config.v1.IdentityToken.keys:type_name -> gatehouse.config.v1.SigningKey
 	12, // 9: gatehouse.config.v1.IdentityToken.shared_secret:type_name -> gatehouse.config.v1.Secret
 	9,  // 10: gatehouse.config.v1.IdentityToken.claims:type_name -> gatehouse.config.v1.IdentityToken.ClaimsEntry
-	11, // 11: gatehouse.config.v1.IdentityTokenOverride.ttl:type_name -> google.protobuf.Duration
-	4,  // 12: gatehouse.config.v1.Forward.HeadersEntry.value:type_name -> gatehouse.config.v1.HeaderValue
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	11, // 11: gatehouse.config.v1.IdentityToken.rotate_every:type_name -> google.protobuf.Duration
+	11, // 12: gatehouse.config.v1.IdentityTokenOverride.ttl:type_name -> google.protobuf.Duration
+	4,  // 13: gatehouse.config.v1.Forward.HeadersEntry.value:type_name -> gatehouse.config.v1.HeaderValue
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_gatehouse_config_v1_route_proto_init() }
