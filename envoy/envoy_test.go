@@ -42,8 +42,11 @@ func TestFilesFailClosed(t *testing.T) {
 		if !bytes.Contains(text, []byte("ext_authz.v3.ExtAuthz\n")) {
 			continue // not an Envoy configuration that asks anybody
 		}
+		if !bytes.Contains(text, []byte("http_service:\n")) && !bytes.Contains(text, []byte("grpc_health_check:")) {
+			t.Errorf("%s: no grpc_health_check", file)
+		}
 		for _, want := range []string{
-			"failure_mode_allow: false", "status_on_error:", "retry_policy:", "grpc_health_check:",
+			"failure_mode_allow: false", "status_on_error:", "retry_policy:",
 			"normalize_path: true", "merge_slashes: true", "path_with_escaped_slashes_action: REJECT_REQUEST",
 			"headers_with_underscores_action: REJECT_REQUEST", "use_remote_address: true", "early_header_mutation_extensions:",
 		} {
