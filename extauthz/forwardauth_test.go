@@ -92,6 +92,35 @@ func TestDoorsAgree(t *testing.T) {
 		req{path: "/me/"}.withBearer(token).with("x-select-tenant", "acme"),
 		req{path: "/me/"}.withBearer(token).with("x-select-tenant", "globex"),
 		req{path: "/nowhere"}.with("accept", "text/plain"),
+		// hosts
+		req{path: "/me/", host: "API.example.com:8443"}.withBearer(token),
+		req{path: "/me/", host: "api.example.com."}.withBearer(token),
+		req{path: "/me/", host: "evil.example"}.withBearer(token),
+		req{path: "/me/", host: "user@api.example.com"}.withBearer(token),
+		// methods
+		req{path: "/me/", method: "POST"}.withBearer(token),
+		req{path: "/me/", method: "get"}.withBearer(token),
+		{path: "/me/", method: "PROPFIND"},
+		req{path: "/cors/x", method: "OPTIONS"}.with("origin", "https://ui.example.com").with("access-control-request-method", "PUT"),
+		req{path: "/cors/x", method: "OPTIONS"}.with("origin", "https://ui.example.com"),
+		// paths
+		{path: "/a%00b"}, {path: "/a%5cb"}, {path: "/a%2fb"}, {path: "/%zz"}, {path: "/a/./b"}, {path: "/a%252fb"}, {path: "/%61dmin/"}, {path: "/admin/..;/me"},
+		req{path: "/me/?a=//evil&a=%0d%0a"}.withBearer(token),
+		// credentials
+		req{path: "/me/"}.with("authorization", "Basic dTpw"),
+		req{path: "/me/"}.with("authorization", "Bearer"),
+		req{path: "/me/"}.with("authorization", "Bearer "+strings.Repeat("a", 20_000)),
+		req{path: "/me/"}.with("cookie", "access_token="+token+"; access_token="+token),
+		req{path: "/me/"}.with("cookie", "access_token="+token+", access_token=x"),
+		req{path: "/"}.withBearer("junk"),
+		// forged identity, in every spelling
+		req{path: "/"}.with("x_roles", "admin").with("x.roles", "admin").with("X-Roles", "admin").with("x-http-method-override", "DELETE"),
+		req{path: "/me/"}.withBearer(token).with("x_user", "mallory").with("x-user", "mallory"),
+		// who is asked what
+		req{host: "ui.example.com", path: "/app/"}.with("accept", html).with("sec-fetch-mode", "cors"),
+		req{host: "ui.example.com", path: "/app/"}.with("accept", "text/html;q=0.1, application/json"),
+		req{host: "ui.example.com", path: "/app/", method: "POST"}.with("accept", html),
+		req{host: "ui.example.com", path: "/admin/"}.withBearer(token).with("accept", html),
 	} {
 		if r.host == "" {
 			r.host = "api.example.com"
@@ -128,6 +157,9 @@ func compareDoors(t *testing.T, dialect string, r req, want seen, got *http.Resp
 		} else {
 			status = 401
 		}
+	}
+	if dialect == "envoy" && got.StatusCode == http.StatusBadRequest && status == http.StatusBadRequest && got.Header.Get(DecisionHeader) == "" {
+		return // net/http refuses such hosts and escapes itself, where they are the request's own
 	}
 	if got.StatusCode != status {
 		t.Errorf("%s: %v = %d, want %d", dialect, r, got.StatusCode, status)

@@ -72,12 +72,18 @@ func startVerifying(t *testing.T, gatehouse *harness.Gatehouse, upstream string)
 			"@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
 			"providers": map[string]any{"gatehouse": map[string]any{
 				"issuer": "https://gatehouse.example.com", "audiences": []any{"orders"},
-				"remote_jwks":      map[string]any{"http_uri": map[string]any{"uri": "http://" + gatehouse.HTTP + "/.well-known/jwks.json", "cluster": "keys", "timeout": "5s"}},
-				"claim_to_headers": []any{map[string]any{"header_name": "x-verified-tenant", "claim_name": "tenant"}},
+				"remote_jwks":        map[string]any{"http_uri": map[string]any{"uri": "http://" + gatehouse.HTTP + "/.well-known/jwks.json", "cluster": "keys", "timeout": "5s"}, "cache_duration": keysAge.String()},
+				"claim_to_headers":   []any{map[string]any{"header_name": "x-verified-tenant", "claim_name": "tenant"}},
+				"header_in_metadata": "header", "forward": true,
 			}},
 			"rules": []any{map[string]any{"match": map[string]any{"prefix": "/"}, "requires": map[string]any{"provider_name": "gatehouse"}}},
 		},
 	}))
+	for _, host := range connection["route_config"].(map[string]any)["virtual_hosts"].([]any) {
+		host.(map[string]any)["request_headers_to_add"] = []any{map[string]any{
+			"header": map[string]any{"key": "x-signed-by", "value": "%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:header:kid)%"},
+		}}
+	}
 	config, err := yaml.Marshal(whole)
 	if err != nil {
 		t.Fatal(err)
