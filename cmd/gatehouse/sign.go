@@ -23,7 +23,10 @@ func (p *program) signCommand() *cobra.Command {
 		Long: `Signs one request as a peer (RFC 9421, hmac-sha256) and prints the header lines to send
 with it: content-digest, signature-input and signature. They are good once, and for as
 long as signature.max_age of the peer authenticator says. Go programs use the package
-extauthz/authn/peersign instead.`,
+extauthz/authn/peersign instead.
+
+The URL is the one that gatehouse sees. The shipped Envoy takes the port of its own
+listener out of it (strip_matching_host_port): leave that port out of URL.`,
 		Example: `  gatehouse sign --key-id cluster --secret-env PEER_SECRET --body sync.json POST https://peer.example/synchronize |
     curl -H @- --data-binary @sync.json https://peer.example/synchronize`,
 		Args: func(cmd *cobra.Command, args []string) error {

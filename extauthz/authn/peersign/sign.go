@@ -31,7 +31,8 @@ type Signer struct {
 // the digest stands before it.
 const maxBodyBytes = 64 << 20
 
-// Sign signs r, which is ready to be sent: method, URL, host, headers and body count.
+// Sign signs r, which is ready to be sent: method, URL, host, headers and body count. Where
+// a proxy takes the port out of the host, r.Host is to be without it.
 // It sets the fields content-digest, signature-input and signature, and reads the body
 // and puts it back. Retries need a new signature: a peer takes each one once.
 func (s *Signer) Sign(r *http.Request) error {

@@ -1723,7 +1723,9 @@ func (x *Peer) GetPrincipal() *PlainPrincipal {
 	return nil
 }
 
-// HTTP message signatures.
+// HTTP message signatures. What is signed is the request as gatehouse sees it: a proxy that
+// changes the host or its port, as Envoy's `strip_matching_host_port` takes away the port of
+// its own listener, must not come in between, or peers sign the URL without that port.
 type PeerSignature struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The `keyid` expected.
