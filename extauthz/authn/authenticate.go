@@ -357,7 +357,9 @@ func (w *walk) ask(n int, c claim, first int, value string) Answer {
 		if c.identity != nil && e.comesFrom(w.in.Request) {
 			return Answer{Result: e.guarded(w.ctx, Result{Identity: c.identity}, w.in), Entry: e}
 		}
-		return verify(w.ctx, e, w.in)
+		answer := verify(w.ctx, e, w.in)
+		answer.guess.count(w.in.Now) // there is nobody else whose credential it could be
+		return answer
 	case group:
 		return w.askGroup(spot, c.prefix)
 	}

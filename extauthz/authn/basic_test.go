@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -287,6 +288,35 @@ func TestPasswordHashesOfOthers(t *testing.T) {
 		if !h.matches("correct horse") || h.matches("correct Horse") {
 			t.Errorf("%q does not match its password, or more", hash)
 		}
+	}
+}
+
+// TestSemantics33FailuresOfOneList goes through the selection, as requests do: a list that is
+// alone at its place limits guessing as much as one among several.
+func TestSemantics33FailuresOfOneList(t *testing.T) {
+	list := testBasic(t, BasicOptions{Stamp: Stamp{Authenticator: "people", Realm: "people"}, Users: []User{{Username: "adam", PasswordHash: quickHash("right")}}})
+	for _, row := range []struct {
+		name   string
+		places []Place
+	}{
+		{"alone at its place", []Place{basic}},
+		{"alone at one of two", []Place{basic, {Kind: InHeader, Name: "x-basic", Scheme: "Basic"}}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			list.failures = newFailures(list.keys)
+			s := testSet(t, Options{}, Entry{Name: "people", Kind: KindBasic, Authenticator: list, Places: row.places})
+			ask := func(password string) string {
+				return who(t, s, nil, request("authorization", "Basic "+userPass("adam:"+password)))
+			}
+			for i := range freeFailures {
+				if got := ask(fmt.Sprint("wrong", i)); got != "password_wrong by people" {
+					t.Errorf("a failure that is free: %s", got)
+				}
+			}
+			if got := ask("right"); got != "too_many_failures by people" {
+				t.Errorf("after %d failures: %s", freeFailures, got)
+			}
+		})
 	}
 }
 
