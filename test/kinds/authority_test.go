@@ -43,7 +43,9 @@ func (a *authority) make(template *x509.Certificate) ([]byte, *ecdsa.PrivateKey)
 	}
 	a.serial++
 	template.SerialNumber = big.NewInt(a.serial)
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if template.NotAfter.IsZero() {
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	}
 	parent, signer := a.certificate, a.key
 	if parent == nil {
 		parent, signer = template, key
@@ -55,13 +57,18 @@ func (a *authority) make(template *x509.Certificate) ([]byte, *ecdsa.PrivateKey)
 	return raw, key
 }
 
-// pem makes a certificate and its key, both PEM.
-func (a *authority) pem(name string, uri *url.URL) (certificate, key string) {
-	a.t.Helper()
+// leaf is what a certificate says.
+func leaf(name string, uri *url.URL) *x509.Certificate {
 	template := &x509.Certificate{Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	if uri != nil {
 		template.URIs = []*url.URL{uri}
 	}
+	return template
+}
+
+// pem makes a certificate and its key, both PEM.
+func (a *authority) pem(template *x509.Certificate) (certificate, key string) {
+	a.t.Helper()
 	raw, private := a.make(template)
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
@@ -77,7 +84,24 @@ func (a *authority) client(uri string) *tls.Certificate {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	certificate, key := a.pem("client", u)
+	return a.pair(leaf("client", u))
+}
+
+// expired makes one that was good until a minute ago.
+func (a *authority) expired(uri string) *tls.Certificate {
+	a.t.Helper()
+	u, err := url.Parse(uri)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template := leaf("client", u)
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
+	return a.pair(template)
+}
+
+func (a *authority) pair(template *x509.Certificate) *tls.Certificate {
+	a.t.Helper()
+	certificate, key := a.pem(template)
 	pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
 	if err != nil {
 		a.t.Fatal(err)

@@ -135,7 +135,7 @@ func withBody(max int) harness.Change {
 // gatehouse whose they are.
 func withCertificates(a *authority) harness.Change {
 	return func(p harness.Parts) {
-		certificate, key := a.pem("envoy", nil)
+		certificate, key := a.pem(leaf("envoy", nil))
 		p.ExtAuthz["include_peer_certificate"] = true
 		chain := p.Listener["filter_chains"].([]any)[0].(map[string]any)
 		chain["transport_socket"] = map[string]any{
