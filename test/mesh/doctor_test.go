@@ -246,8 +246,8 @@ func TestDoctorReadsEnvoyGateway(t *testing.T) {
 		changes changes
 		want    []string
 	}{
-		// failOpen and headersToExtAuth are what these policies say.
-		{"two policies as they are", nil, []string{"error fail-open", "error hidden", "warning health", "warning identity", "warning status-on-error"}},
+		// failOpen, headersToExtAuth and the pause between attempts are what these policies say.
+		{"two policies as they are", nil, []string{"error fail-open", "error hidden", "warning attempt", "warning health", "warning identity", "warning status-on-error"}},
 		{"the policy in envoy/gateway", changes{asShipped}, nil},
 		{"a route without the policy", changes{asShipped, perRoute(func(r object) { delete(r, "typedPerFilterConfig") })}, []string{"error disabled"}},
 		{"a route that switches it off", changes{asShipped, perRoute(func(r object) {
