@@ -447,6 +447,16 @@ func TestJWTInFlightIsVerifiedOnce(t *testing.T) {
 	}
 }
 
+// spoil changes the first character of a token's signature.
+func spoil(token string) string {
+	i := strings.LastIndexByte(token, '.') + 1
+	other := "A"
+	if token[i] == 'A' {
+		other = "B"
+	}
+	return token[:i] + other + token[i+1:]
+}
+
 func TestJWTFloodOfBadTokensEvictsNothing(t *testing.T) {
 	now := time.Now()
 	j, sign := secretJWT(t, now, func(o *JWTOptions) { o.CacheEntries = 256 })
@@ -454,7 +464,7 @@ func TestJWTFloodOfBadTokensEvictsNothing(t *testing.T) {
 	wantReason(t, authenticateAt(j, good, now), policy.ReasonNone)
 	for i := range 20_000 {
 		bad := sign(map[string]any{"n": i})
-		bad = bad[:len(bad)-4] + "AAAA"
+		bad = spoil(bad)
 		wantReason(t, authenticateAt(j, bad, now), policy.ReasonSignatureInvalid)
 	}
 	s := j.Stats()
@@ -472,7 +482,7 @@ func TestJWTRefusalIsRemembered(t *testing.T) {
 	now := time.Now()
 	j, sign := secretJWT(t, now, nil)
 	bad := sign(nil)
-	bad = bad[:len(bad)-4] + "AAAA"
+	bad = spoil(bad)
 	for range 100 {
 		wantReason(t, authenticateAt(j, bad, now), policy.ReasonSignatureInvalid)
 	}
