@@ -1,10 +1,7 @@
-// Package sarif holds what `gatehouse validate --output sarif` prints against the JSON
-// schema of the standard.
 package sarif
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -16,7 +13,6 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/gatehouse-authz/gatehouse/test/harness"
-	"github.com/gatehouse-authz/gatehouse/test/tools"
 )
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
@@ -120,7 +116,7 @@ func run(t *testing.T, binary, dir string, env []string) json.RawMessage {
 // validate gives what is wrong, by log.
 func validate(t *testing.T, logs map[string]json.RawMessage) map[string][]string {
 	t.Helper()
-	modules, err := install(t.Context())
+	modules, err := Install(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,17 +140,4 @@ func validate(t *testing.T, logs map[string]json.RawMessage) map[string][]string
 		t.Fatalf("%v: %s", err, out)
 	}
 	return wrong
-}
-
-// install fetches the schema and its validator, once.
-func install(ctx context.Context) (string, error) {
-	manifest, err := os.ReadFile("package.json")
-	if err != nil {
-		return "", err
-	}
-	lock, err := os.ReadFile("package-lock.json")
-	if err != nil {
-		return "", err
-	}
-	return tools.NodeModules(ctx, "sarif", manifest, lock)
 }

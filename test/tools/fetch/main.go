@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-authz/gatehouse/envoy"
 	"github.com/gatehouse-authz/gatehouse/test/idp"
 	"github.com/gatehouse-authz/gatehouse/test/mesh/programs"
+	"github.com/gatehouse-authz/gatehouse/test/sarif"
 	"github.com/gatehouse-authz/gatehouse/test/tools"
 )
 
@@ -38,6 +39,7 @@ func fetch(ctx context.Context) error {
 		{"oidc-provider", idp.Install},
 		{"Keycloak", tools.Keycloak},
 		{"hadolint", tools.Hadolint},
+		{"SARIF's schema", sarif.Install},
 	}
 	if os.Getenv("ACCEPTANCE") != "" {
 		for _, program := range programs.All {
