@@ -56,3 +56,15 @@ func patienceOf(ctx context.Context, now time.Time) time.Duration {
 }
 
 func (a *admission) leave() { <-a.slots }
+
+// staleAfter is when a call is not worth beginning any more, because a third of its
+// caller's time went by before its message was there; zero: always worth it. Under
+// overload messages wait in the windows of their connections, each as long as the
+// others, and all would be answered just too late.
+func staleAfter(ctx context.Context) time.Time {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return time.Time{}
+	}
+	return deadline.Add(-2 * time.Until(deadline) / 3)
+}

@@ -159,11 +159,14 @@ func (s *Server) handle(_ any, ctx context.Context, decode func(any) error, inte
 // begins calls and never ends them could else hold every place there is.
 func (s *Server) serve(ctx context.Context, c *check, decode func(any) error) {
 	defer s.recovered(c)
+	stale := staleAfter(ctx)
 	err := decode(c)
 	switch {
 	case err != nil && ctx.Err() != nil: // gone before anything was asked: no decision
 		c.reply = append(c.reply[:0], s.fallback...)
 		return
+	case !stale.IsZero() && time.Now().After(stale):
+		s.gate.refuse(&c.exchange, policy.ReasonOverloaded)
 	case !s.admission.enter(ctx):
 		s.gate.refuse(&c.exchange, policy.ReasonOverloaded)
 	case ctx.Err() != nil: // nobody waits for the answer any more

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -163,6 +164,27 @@ func TestNobodyWaitsAnyMore(t *testing.T) {
 	if w.gate.Panics() != 0 || told != 1 || c.answer.Decision.Reason != policy.ReasonOverloaded {
 		t.Errorf("a call whose caller has gone is worked on: %v", c.answer.Decision.Reason)
 	}
+}
+
+// A message that took a third of its caller's time to arrive is refused while somebody
+// still listens, and not worked on.
+func TestStaleMessagesAreRefused(t *testing.T) {
+	w := newWorld(t, with(t, func(context.Context, *authn.Input) authn.Result { panic("not worked on") }))
+	server := must(NewServer(w.gate, ServerOptions{}))
+	message := must(proto.Marshal(req{path: "/me/"}.withBearer("x").message()))
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		c := &check{}
+		server.serve(ctx, c, func(any) error {
+			c.message = message
+			time.Sleep(101 * time.Millisecond)
+			return nil
+		})
+		if w.gate.Panics() != 0 || c.answer.Decision.Reason != policy.ReasonOverloaded {
+			t.Errorf("a stale message: %v, %d panics; want it refused as overloaded", c.answer.Decision.Reason, w.gate.Panics())
+		}
+	})
 }
 
 // Calls that are begun and never ended take no place from those that are.
