@@ -4,13 +4,15 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 )
 
-// patience is the longest that a call waits for a slot. One whose caller says how long
+// slotPatience is the longest that a call waits for a slot. One whose caller says how long
 // it waits itself, as Envoy does, is told after a quarter of that: a refusal that comes in
 // time, rather than an answer that comes too late, and the slot goes to a call that
-// can still be answered.
-const patience = 5 * time.Second
+// can still be answered. What it waits here is part of what all its waits may take.
+const slotPatience = 5 * time.Second
 
 // An admission bounds how many calls are worked on at once and how many wait for that.
 // Whoever comes when the queue is full is told so at once: an answer in time, if a
@@ -49,10 +51,14 @@ func (a *admission) enter(ctx context.Context) bool {
 }
 
 func patienceOf(ctx context.Context, now time.Time) time.Duration {
+	wait := slotPatience
 	if deadline, ok := ctx.Deadline(); ok {
-		return min(patience, deadline.Sub(now)/4)
+		wait = min(wait, deadline.Sub(now)/4)
 	}
-	return patience
+	if until, ok := patience.Until(ctx); ok {
+		wait = min(wait, until.Sub(now))
+	}
+	return wait
 }
 
 func (a *admission) leave() { <-a.slots }

@@ -16,8 +16,8 @@ func TestNobodyWaitsTooLong(t *testing.T) {
 		want     time.Duration
 	}{
 		{"Envoy's default", 200 * time.Millisecond, 50 * time.Millisecond},
-		{"a patient caller", time.Minute, patience},
-		{"a caller that does not say", 0, patience},
+		{"a patient caller", time.Minute, slotPatience},
+		{"a caller that does not say", 0, slotPatience},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
@@ -141,6 +142,7 @@ func (s *Server) Drain() { s.health.Shutdown() }
 
 // handle answers one Check. It never gives an error: see [checkCodec].
 func (s *Server) handle(_ any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+	ctx = patience.Begin(ctx)
 	c := s.checks.Get().(*check)
 	if interceptor == nil {
 		s.serve(ctx, c, decode)

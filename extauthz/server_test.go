@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
@@ -188,6 +189,40 @@ func TestStaleMessagesAreRefused(t *testing.T) {
 }
 
 // Calls that are begun and never ended take no place from those that are.
+// TestWaitsShareOneBudget: whatever a Check waits for, and however often, Envoy hears of it
+// before it gives up half of its time, which is one attempt of the shipped configuration.
+func TestWaitsShareOneBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slow = 700 * time.Millisecond // one wait is in time, two are not
+		w := newWorld(t, with(t, func(ctx context.Context, _ *authn.Input) authn.Result {
+			for range 2 {
+				ctx, cancel := patience.For(ctx)
+				defer cancel()
+				select {
+				case <-time.After(slow):
+				case <-ctx.Done():
+					return authn.Refuse(policy.ReasonStoreUnavailable, ctx.Err())
+				}
+			}
+			return authn.Refuse(policy.ReasonTokenUnknown, nil)
+		}))
+		server := must(NewServer(w.gate, ServerOptions{}))
+		defer server.Stop()
+		message := must(proto.Marshal(req{path: "/me/"}.withBearer("x").message()))
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		began := time.Now()
+		reply, err := server.handle(nil, ctx, func(c any) error { c.(*check).message = message; return nil }, nil)
+		if waited := time.Since(began); err != nil || waited != 900*time.Millisecond {
+			t.Errorf("answered after %v, %v; want 900ms of 2s", waited, err)
+		}
+		var response authv3.CheckResponse
+		if err := proto.Unmarshal(reply.(*check).reply, &response); err != nil || response.GetDeniedResponse().GetStatus().GetCode() != 503 {
+			t.Errorf("answered %v, %v; want 503", &response, err)
+		}
+	})
+}
+
 func TestUnfinishedCallsTakeNoPlace(t *testing.T) {
 	w := newWorld(t)
 	client, _, conn := w.dial(t, ServerOptions{Limits: Limits{Concurrent: 1, Queue: 1}})

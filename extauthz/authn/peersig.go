@@ -15,6 +15,7 @@ import (
 	"github.com/dunglas/httpsfv"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn/peersign"
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
@@ -160,6 +161,8 @@ func (s *peerSignature) verify(ctx context.Context, in *Input) (policy.Reason, e
 		return policy.ReasonStoreUnavailable, errLocal
 	}
 	nonce, _ := parameter[string](input, "nonce")
+	ctx, cancel := patience.For(ctx)
+	defer cancel()
 	fresh, err := s.options.Nonces.UseNonce(ctx, s.options.KeyID, nonce, expires, in.Now)
 	switch {
 	case err != nil:

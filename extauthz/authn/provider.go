@@ -149,7 +149,7 @@ func (r *provider) ask(ctx context.Context, key CacheKey, now time.Time, questio
 		}
 		call = &inquiry{done: make(chan struct{})}
 		r.underWay[key] = call
-		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.options.Timeout)
+		own, cancel := context.WithTimeout(patience.Detach(ctx), r.options.Timeout)
 		go func() {
 			defer cancel()
 			defer func() { <-r.queue }()

@@ -59,7 +59,7 @@ func (m *mirror[K, V]) get(ctx context.Context, key K) (*V, error) {
 		one = &loading[V]{done: make(chan struct{})}
 		m.loads[key] = one
 		// The read belongs to all who wait for it: it outlives the first.
-		go m.read(context.WithoutCancel(ctx), key, one)
+		go m.read(patience.Detach(ctx), key, one)
 	}
 	m.mu.Unlock()
 	ctx, cancel := patience.For(ctx)
