@@ -7,6 +7,9 @@ CYCLONEDX = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# The version that Go gives a commit without a tag, for binaries built without asking git.
+COMMIT = $(shell TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --abbrev=12 --format=v0.0.0-%cd-%h)
+
 # The packages that start other programs: slow under the race detector, and nothing of ours
 # runs inside them.
 UNIT = $$($(GO) list ./... | grep -v '/gatehouse/test/')
@@ -76,7 +79,9 @@ reproducible: ## build twice from different folders; the binaries must be equal
 .PHONY: sbom
 sbom: build ## what the binary is made of, in bin/: every module with its version and hash
 	$(GO) version -m bin/gatehouse > bin/gatehouse.modules.txt
-	$(GO) run $(CYCLONEDX) bin -json -output bin/gatehouse.cdx.json bin/gatehouse
+	version=$$(bin/gatehouse version | cut -d' ' -f2); \
+	if [ "$$version" = "(devel)" ]; then version=$(COMMIT); fi; \
+	$(GO) run $(CYCLONEDX) bin -json -version "$$version" -output bin/gatehouse.cdx.json bin/gatehouse
 
 .PHONY: vuln
 vuln: ## known vulnerabilities; needs https://vuln.go.dev or VULNDB=URL, so it is no part of test
