@@ -322,7 +322,8 @@ func (l *lab) measure(ctx context.Context, s scenario) (Figures, error) {
 	if s.load == neverSeen {
 		f.Target += f.Alone / median(f.Floor) * 1.15
 	}
-	f.ResidentMiB, err = server.resident()
+	now, err := server.memory()
+	f.ResidentMiB = now.MiB
 	return f, err
 }
 

@@ -6,9 +6,10 @@
 // from /proc, as a ratio to the do-nothing server of the same round; the table gives
 // minimum, median and maximum over the rounds. Linux only.
 //
-// It also measures what asking adds to the latency of a request through the real Envoy,
-// and how many Checks are still answered well when twice as many come as one core can
-// answer.
+// It also measures how much memory stays resident and how long starting takes, by the
+// number of routes and tokens; what asking adds to the latency of a request through the
+// real Envoy; and how many Checks are still answered well when twice as many come as one
+// core can answer.
 //
 // Run it with `make bench`, or `go run ./test/bench -help`.
 package main
@@ -44,7 +45,7 @@ func main() {
 	flag.IntVar(&opts.connections, "connections", 2, "gRPC connections, as many as Envoy has workers")
 	flag.StringVar(&opts.only, "only", "", "run only scenarios whose name holds this text")
 	flag.StringVar(&opts.json, "json", "", "also write the figures to this file")
-	flag.StringVar(&opts.profile, "profile", "", "`cpu`: leave a pprof file per scenario in bench/")
+	flag.StringVar(&opts.profile, "profile", "", "`cpu`: leave a pprof file per scenario in bench/, and the heap of each size")
 	flag.BoolVar(&opts.plain, "plain", false, "measure gatehouse with --plain, the slow reference path")
 	flag.Parse()
 	if flag.NArg() > 0 || opts.rounds < 1 || opts.calls < 1 || opts.concurrency < 1 || opts.connections < 1 || opts.profile != "" && opts.profile != "cpu" {
@@ -101,6 +102,16 @@ func run(ctx context.Context, opts options) error {
 		r.Checks = append(r.Checks, f)
 		fmt.Fprintf(os.Stderr, "%-40s ratio %.2f, target %.2f\n", s.name, median(f.Ratio), f.Target)
 	}
+	for _, z := range sizes() {
+		if strings.Contains(z.String(), opts.only) {
+			fmt.Fprintf(os.Stderr, "starting with %d routes, and sending %d tokens…\n", z.routes, z.tokens)
+			m, err := lab.memory(ctx, z)
+			if err != nil {
+				return fmt.Errorf("measuring memory with %d routes: %w", z.routes, err)
+			}
+			r.Memory = append(r.Memory, m)
+		}
+	}
 	if strings.Contains("latency through Envoy", opts.only) {
 		fmt.Fprintln(os.Stderr, "asking through Envoy…")
 		if r.Latencies, err = lab.throughEnvoy(ctx); err != nil {
@@ -129,6 +140,7 @@ func run(ctx context.Context, opts options) error {
 // A Report is all that was measured.
 type Report struct {
 	Checks    []Figures `json:"checks,omitempty"`
+	Memory    []Memory  `json:"memory,omitempty"`
 	Latencies []Latency `json:"through_envoy,omitempty"`
 	Overload  *Overload `json:"overload,omitempty"`
 }
@@ -148,6 +160,14 @@ func (r *Report) print() {
 			slices.Min(f.Ratio), median(f.Ratio), slices.Max(f.Ratio), f.Target, met, f.ResidentMiB, f.StartMillis)
 	}
 	w.Flush() // columns of one table only
+	if len(r.Memory) > 0 {
+		fmt.Fprintln(w, "\nroutes\ttokens\tstart ms min\tmedian\tmax\tat most\tloading MiB\trest MiB\tload MiB\theap\tbinary\tat most")
+	}
+	for _, m := range r.Memory {
+		fmt.Fprintf(w, "%d\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f\n", m.Routes, m.Tokens, slices.Min(m.StartMillis), median(m.StartMillis),
+			slices.Max(m.StartMillis), m.LimitMillis, m.Peak, m.Rest.MiB, m.Load.MiB, m.Load.AnonMiB, m.Load.FileMiB, m.LimitMiB)
+	}
+	w.Flush()
 	if len(r.Latencies) > 0 {
 		fmt.Fprintln(w, "\nEnvoy asks\tp50 µs\tp99 µs\tadded p50\tadded p99")
 	}

@@ -78,17 +78,39 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// resident is the resident set in MiB.
-func (p *process) resident() (float64, error) {
+// resident is what of a process is in memory. What it shares with its file on disk (code
+// and constants) is counted as its own, although the kernel can drop it at any time.
+type resident struct {
+	MiB     float64 `json:"mib"`
+	AnonMiB float64 `json:"anon_mib"` // of MiB: heap and stacks
+	FileMiB float64 `json:"file_mib"` // of MiB: pages of the binary
+	PeakMiB float64 `json:"peak_mib"` // the most MiB was since the start
+}
+
+// memory is what is resident now.
+func (p *process) memory() (resident, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, err
+		return resident{}, err
 	}
+	var r resident
+	fields := map[string]*float64{"VmRSS": &r.MiB, "RssAnon": &r.AnonMiB, "RssFile": &r.FileMiB, "VmHWM": &r.PeakMiB}
+	found := 0
 	for line := range strings.Lines(string(text)) {
-		if value, found := strings.CutPrefix(line, "VmRSS:"); found {
-			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
-			return kib / 1024, err
+		name, value, _ := strings.Cut(line, ":")
+		field := fields[name]
+		if field == nil {
+			continue
 		}
+		kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
+		if err != nil {
+			return resident{}, err
+		}
+		*field = kib / 1024
+		found++
 	}
-	return 0, fmt.Errorf("/proc/%d/status has no VmRSS", p.cmd.Process.Pid)
+	if found != len(fields) {
+		return resident{}, fmt.Errorf("/proc/%d/status is not in its form", p.cmd.Process.Pid)
+	}
+	return r, nil
 }
