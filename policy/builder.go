@@ -10,6 +10,8 @@ type builder struct {
 	table    *Table
 	problems []Problem
 
+	enforced, shadows forest // of which the matchers of the table are made
+
 	conditions []condition // see compile
 	fresh      string      // a segment that no pattern has as a literal
 }
@@ -86,9 +88,14 @@ func (b *builder) addPatterns(e *entry) {
 	}
 }
 
+// layFlat makes the matchers, once all patterns are there.
+func (b *builder) layFlat() {
+	b.table.enforced, b.table.shadows = newMatcher(&b.enforced), newMatcher(&b.shadows)
+}
+
 func (b *builder) forest(e *entry) *forest {
 	if e.route.Shadow {
-		return &b.table.shadows
+		return &b.shadows
 	}
-	return &b.table.enforced
+	return &b.enforced
 }

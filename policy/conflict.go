@@ -72,11 +72,11 @@ func (b *builder) checkConflicts() {
 			enforced = append(enforced, id)
 		}
 	}
-	b.searchConflicts(&b.table.enforced, enforced, false, walkBudget)
+	b.searchConflicts(&b.enforced, enforced, false, walkBudget)
 	if len(shadow) == 0 {
 		return
 	}
-	b.searchConflicts(&b.table.shadows, shadow, false, walkBudget)
+	b.searchConflicts(&b.shadows, shadow, false, walkBudget)
 	// A shadow pattern that equals an enforced one is its successor and takes no place.
 	all := slices.Concat(enforced, shadow)
 	var both forest

@@ -58,6 +58,7 @@ func evaluateAll(t testing.TB, allow []Requirement, p *Principal, tenancy *Tenan
 		e.clauses = append(e.clauses, b.compile(&allow[i]))
 	}
 	b.addPatterns(e)
+	b.layFlat()
 	r := requestOf(t, "GET", "h", path)
 	r.Context = context
 	return table.Match(r).Decide(p, r)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -203,7 +204,7 @@ func checkMatch(t interface {
 }, texts []string) {
 	t.Helper()
 	b := builder{table: &Table{}}
-	f := &b.table.enforced
+	f := &b.enforced
 	var patterns []*Pattern
 	byHost := make(map[string][]*Pattern)
 	for _, text := range texts {
@@ -218,12 +219,13 @@ func checkMatch(t interface {
 		patterns = append(patterns, p)
 		byHost[p.HostText()] = append(byHost[p.HostText()], p)
 	}
+	m := newMatcher(f)
 	for _, method := range oracleMethods {
 		for _, host := range oracleHosts {
 			for _, path := range oraclePaths {
 				r := &Request{Method: method, Host: host, Path: path}
 				want := linearMatch(patterns, r)
-				id := f.match(method, host, path)
+				id := m.match(method, host, path)
 				found := id == 0 && len(want) == 0
 				for _, p := range want {
 					found = found || id != 0 && patterns[id-1] == p
@@ -239,10 +241,10 @@ func checkMatch(t interface {
 		if !ok {
 			continue
 		}
-		h := f.host(list[0], false)
 		for _, method := range oracleMethods {
 			for _, path := range oraclePaths {
-				id := h.match(method, strings.TrimSuffix(path, "/"))
+				h := m.host(list[0])
+				id := m.matchHost(&h, method, strings.TrimSuffix(path, "/"))
 				got := ""
 				if id != 0 {
 					plain := withoutHosts([]*Pattern{patterns[id-1]})
@@ -279,6 +281,50 @@ func FuzzConflict(f *testing.F) {
 func TestConflictsAgreeWithServeMux(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		checkConflicts(r, drawPatterns(r, false))
+	})
+}
+
+// host finds the trees of p's host.
+func (m *matcher) host(p *Pattern) flatHost {
+	switch {
+	case p.host == "":
+		return m.any
+	case p.wildHost:
+		return m.wildcard[p.host]
+	}
+	return m.exact[p.host]
+}
+
+// Nodes with many children are hash tables: of any size, full of neighbours, they find
+// what the linear scan finds.
+func TestMatchManyLiterals(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		literals := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-c]{1,3}|[a-c]{6,10}|service-[0-9]{1,3}`), 1, 200, rapid.ID[string]).Draw(r, "literals")
+		var f forest
+		var patterns []*Pattern
+		add := func(text string) {
+			list, err := ParsePattern(text)
+			if err != nil {
+				r.Fatalf("ParsePattern(%q): %v", text, err)
+			}
+			patterns = append(patterns, &list[0])
+			f.insert(&list[0], int32(len(patterns)))
+		}
+		tails := []string{"", "/{x}", "/{x}/z", "/"}
+		for _, literal := range literals {
+			add("/" + literal + rapid.SampledFrom(tails).Draw(r, "tail"))
+		}
+		add("/{any}/y")
+		m := newMatcher(&f)
+		for _, literal := range append(literals, "", "d", "service-", "service-0000", "aaaabbbbcccc") {
+			for _, tail := range []string{"", "/y", "/y/z"} {
+				req := &Request{Method: "GET", Path: "/" + literal + tail}
+				want, id := linearMatch(patterns, req), m.match(req.Method, req.Host, req.Path)
+				if found := id != 0 && slices.Contains(want, patterns[id-1]); found != (len(want) > 0) {
+					r.Fatalf("%s among %v: the matcher says %d, linear scan %v", req.Path, patterns, id, want)
+				}
+			}
+		}
 	})
 }
 
@@ -347,14 +393,14 @@ func TestConflictsWithAndWithoutIndex(t *testing.T) {
 					r.Fatalf("ParsePattern(%q): %v", text, err)
 				}
 				id := int32(len(b.table.patterns) + 1)
-				if b.table.enforced.insert(&list[0], id) != 0 {
+				if b.enforced.insert(&list[0], id) != 0 {
 					continue
 				}
 				list[0].At = line(int(id))
 				b.table.patterns = append(b.table.patterns, tablePattern{&list[0], &entry{route: &Route{}}})
 				members = append(members, id)
 			}
-			b.searchConflicts(&b.table.enforced, members, false, budget)
+			b.searchConflicts(&b.enforced, members, false, budget)
 			sortProblems(b.problems)
 			return fmt.Sprint(b.problems)
 		}

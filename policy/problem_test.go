@@ -362,11 +362,11 @@ func TestHardTablesTakeFewSteps(t *testing.T) {
 			var members []int32
 			for _, route := range hardRoutes(t, name, 10_000) {
 				p, id := &route.Patterns[0], int32(len(members)+1)
-				b.table.enforced.insert(p, id)
+				b.enforced.insert(p, id)
 				b.table.patterns = append(b.table.patterns, tablePattern{p, &entry{route: route}})
 				members = append(members, id)
 			}
-			steps := b.searchConflicts(&b.table.enforced, members, false, walkBudget)
+			steps := b.searchConflicts(&b.enforced, members, false, walkBudget)
 			if len(b.problems) > 0 || steps > stepsPerPattern*len(members) {
 				t.Errorf("%d patterns take %d steps, with problems %v", len(members), steps, b.problems)
 			}

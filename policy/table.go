@@ -10,8 +10,8 @@ import (
 type Table struct {
 	entries  []entry
 	patterns []tablePattern // number id is at id-1
-	enforced forest
-	shadows  forest // the patterns of shadow routes: what the table would have besides
+	enforced matcher
+	shadows  matcher // the patterns of shadow routes: what the table would have besides
 	names    map[string]*entry
 	tenancy  *Tenancy
 }
@@ -84,6 +84,7 @@ func NewTable(routes []*Route, tenancy *Tenancy) (*Table, []Problem) {
 		b.addName(e)
 		b.addPatterns(e)
 	}
+	b.layFlat()
 	b.checkConflicts()
 	b.checkShadowed()
 	b.checkOpens()
@@ -170,8 +171,6 @@ func (e *entry) matchItself(r *Request) Match {
 	}
 	return m
 }
-
-func (f *forest) isEmpty() bool { return f.any == nil && f.exact == nil && f.wildcard == nil }
 
 // Route finds a route by its name.
 func (t *Table) Route(name string) (*Route, bool) {

@@ -1,9 +1,7 @@
 package policy
 
-import "strings"
-
-// A forest holds patterns by host: the tree of one host is asked before that of a
-// wider one.
+// A forest holds patterns by host while a table is made: it finds conflicts, and a
+// [matcher] is made of it.
 type forest struct {
 	exact    map[string]*hostTree
 	wildcard map[string]*hostTree // by what follows `*.`
@@ -41,12 +39,12 @@ type edge struct {
 	to   *node
 }
 
-// maxEdges is where a map begins to be faster than comparing one after the other.
-const maxEdges = 6
-
 // An arena allocates nodes many at a time: a large table is one of few objects to the
 // garbage collector.
-type arena struct{ free []node }
+type arena struct {
+	free  []node
+	count int // of nodes given out
+}
 
 const arenaNodes = 256
 
@@ -56,6 +54,7 @@ func (a *arena) new() *node {
 	}
 	n := &a.free[0]
 	a.free = a.free[1:]
+	a.count++
 	return n
 }
 
@@ -84,6 +83,8 @@ func (n *node) edges(visit func(text string, to *node) bool) {
 		}
 	}
 }
+
+func (n *node) countEdges() int { return max(len(n.few), len(n.many)) }
 
 func (n *node) addLiteral(text string, child *node) {
 	if n.many == nil && len(n.few) < maxEdges {
@@ -216,88 +217,4 @@ func (f *forest) find(p *Pattern) int32 {
 		return n.multi
 	}
 	return n.exact
-}
-
-// match is the number of the most specific pattern that matches, or 0. It allocates
-// nothing.
-func (f *forest) match(method, host, path string) int32 {
-	if path == "" || path[0] != '/' {
-		return 0
-	}
-	if path == "/" {
-		path = ""
-	}
-	if h := f.exact[host]; h != nil {
-		if id := h.match(method, path); id != 0 {
-			return id
-		}
-	}
-	if len(f.wildcard) > 0 && host != "" && host[0] != '[' {
-		for suffix := host; ; { // from the longest
-			i := strings.IndexByte(suffix, '.')
-			if i < 0 {
-				break
-			}
-			suffix = suffix[i+1:]
-			if h := f.wildcard[suffix]; h != nil {
-				if id := h.match(method, path); id != 0 {
-					return id
-				}
-			}
-		}
-	}
-	if f.any != nil {
-		return f.any.match(method, path)
-	}
-	return 0
-}
-
-// match asks the trees from the narrowest method to the widest: of the patterns that
-// match, the most specific one has the narrowest method of all.
-func (h *hostTree) match(method, path string) int32 {
-	if id := h.matchMethod(method, path); id != 0 {
-		return id
-	}
-	if method == "HEAD" {
-		if id := h.matchMethod("GET", path); id != 0 {
-			return id
-		}
-	}
-	if h.any != nil {
-		return h.any.match(path)
-	}
-	return 0
-}
-
-func (h *hostTree) matchMethod(method, path string) int32 {
-	for i := range h.methods {
-		if h.methods[i].method == method {
-			return h.methods[i].root.match(path)
-		}
-	}
-	return 0
-}
-
-// match walks the literal child before the wildcard, and both before the subtree. The
-// first pattern that is met is not wider than any other that matches: where two differ
-// first, it has the literal.
-func (n *node) match(path string) int32 {
-	if path == "" {
-		if n.exact != 0 {
-			return n.exact
-		}
-		return n.multi
-	}
-	text, rest := nextSegment(path)
-	if child := n.literal(text); child != nil {
-		if id := child.match(rest); id != 0 {
-			return id
-		}
-	}
-	if n.wild != nil {
-		if id := n.wild.match(rest); id != 0 {
-			return id
-		}
-	}
-	return n.multi
 }

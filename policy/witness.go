@@ -56,12 +56,12 @@ func (b *builder) hostOf(p *Pattern) string {
 }
 
 func (b *builder) isHostOfTable(host string) bool {
-	for _, f := range []*forest{&b.table.enforced, &b.table.shadows} {
+	for _, f := range []*forest{&b.enforced, &b.shadows} {
 		if f.exact[host] != nil || f.wildcard[host] != nil {
 			return true
 		}
 	}
-	return false
+	return b.table.enforced.hasHost(host) || b.table.shadows.hasHost(host)
 }
 
 // methodOf is the method that p names, else the first usual one: a reader should
