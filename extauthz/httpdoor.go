@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/mint"
 )
@@ -40,9 +41,7 @@ func serveKeys(w http.ResponseWriter, s *Snapshot) {
 	}
 	keys, err := joinKeys(s.minters)
 	if err != nil {
-		w.Header().Set("Retry-After", "1")
-		w.Header().Set("Cache-Control", "no-store")
-		http.Error(w, "the keys are not known yet", http.StatusServiceUnavailable)
+		keysUnknown(w)
 		return
 	}
 	w.Header().Set("Content-Type", "application/jwk-set+json")
@@ -50,16 +49,36 @@ func serveKeys(w http.ResponseWriter, s *Snapshot) {
 	_, _ = w.Write(keys) // a client that has gone needs no answer
 }
 
-// serveDiscovery publishes where the keys are. With several minters it is the first
-// one's issuer that is named.
+// serveDiscovery publishes where the keys are, and the algorithms of all of them. With
+// several minters it is the first one's issuer that is named.
 func serveDiscovery(w http.ResponseWriter, r *http.Request, s *Snapshot) {
 	if s == nil || len(s.minters) == 0 {
 		http.Error(w, "no identity tokens are minted here", http.StatusNotFound)
 		return
 	}
+	var algorithms []string
+	for _, m := range s.minters {
+		own := m.Algorithms()
+		if len(own) == 0 { // a verifier would keep a list that lacks some
+			keysUnknown(w)
+			return
+		}
+		for _, algorithm := range own {
+			if !slices.Contains(algorithms, algorithm) {
+				algorithms = append(algorithms, algorithm)
+			}
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", keysMaxAge)
-	_, _ = w.Write(s.minters[0].Discovery(baseURL(r) + JWKSPath))
+	_, _ = w.Write(s.minters[0].Discovery(baseURL(r)+JWKSPath, algorithms))
+}
+
+// keysUnknown answers while the keys of a minter have not been loaded.
+func keysUnknown(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, "the keys are not known yet", http.StatusServiceUnavailable)
 }
 
 // mintersOf are those of a configuration, each once, the file's own first.

@@ -247,11 +247,10 @@ func (m *Minter) JWKS() []byte {
 	return nil
 }
 
-// Discovery is the document that verifiers find the key set by: what OpenID Connect
-// Discovery 1.0 §3 and RFC 8414 §2 have in common, no more, since this issuer has no
-// endpoint that anybody could ask for a token.
-func (m *Minter) Discovery(jwksURL string) []byte {
-	algorithms := []string{}
+// Algorithms are those that the published keys sign with, each once. It is empty while the
+// keys are not known.
+func (m *Minter) Algorithms() []string {
+	var algorithms []string
 	if keys := m.keys(); keys != nil {
 		for _, k := range keys.all {
 			if !slices.Contains(algorithms, k.Algorithm) {
@@ -259,10 +258,18 @@ func (m *Minter) Discovery(jwksURL string) []byte {
 			}
 		}
 	}
+	return algorithms
+}
+
+// Discovery is the document that verifiers find the key set by: what OpenID Connect
+// Discovery 1.0 §3 and RFC 8414 §2 have in common, no more, since this issuer has no
+// endpoint that anybody could ask for a token. algorithms are those of all keys at
+// jwksURL, which may be more than the minter's own.
+func (m *Minter) Discovery(jwksURL string, algorithms []string) []byte {
 	doc, err := json.Marshal(map[string]any{
 		"issuer":                                m.issuer,
 		"jwks_uri":                              jwksURL,
-		"id_token_signing_alg_values_supported": algorithms,
+		"id_token_signing_alg_values_supported": list(algorithms),
 		"subject_types_supported":               []string{"public"},
 		"response_types_supported":              []string{},
 	})

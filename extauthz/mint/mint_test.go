@@ -294,7 +294,7 @@ func TestKeysAreRefused(t *testing.T) {
 func TestDiscovery(t *testing.T) {
 	m := mustMinter(t, Config{Keys: []Key{mustKey(t, "ES256"), mustKey(t, "EdDSA"), mustKey(t, "ES256")}})
 	var doc map[string]any
-	if err := json.Unmarshal(m.Discovery(issuer+"/jwks"), &doc); err != nil {
+	if err := json.Unmarshal(m.Discovery(issuer+"/jwks", m.Algorithms()), &doc); err != nil {
 		t.Fatal(err)
 	}
 	want := []any{"ES256", "EdDSA"}
