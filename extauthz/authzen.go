@@ -3,18 +3,17 @@ package extauthz
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"maps"
+	"mime"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 
+	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
-// Paths of the Authorization API 1.0 (AuthZEN).
+// Paths of the Authorization API 1.0 (OpenID AuthZEN). The search APIs are not served: a
+// table of patterns has no list of subjects and resources.
 const (
 	EvaluationPath    = "/access/v1/evaluation"
 	EvaluationsPath   = "/access/v1/evaluations"
@@ -32,11 +31,11 @@ const (
 // has done that, and so is asked for a credential himself. A route has to allow him
 // to POST to [EvaluationPath], as it would for any upstream; a public one does not.
 //
-// The action's name is an HTTP method, the resource's id a path or a URL. The subject's
-// type, or its property `authenticator`, names an authenticator; `realm` follows from
-// it, and username, tenant, roles, scopes, issuer and attributes are further
-// properties. Texts in the context are context extensions; `source` there is the
-// client's address.
+// The action's name is what routes name as method; the resource's id is a path or a URL,
+// and else the last part of the path /TYPE/ID; its property `hostname` is a host. The subject's type, or its property `authenticator`, names
+// an authenticator; `realm` follows from it, and username, tenant, roles, scopes, issuer
+// and attributes are further properties. Texts in the context are context extensions;
+// `source` there is the client's address. What is not named here is ignored.
 type AuthZEN struct {
 	gate *Gate
 }
@@ -44,86 +43,28 @@ type AuthZEN struct {
 // NewAuthZEN makes the door of gate for applications.
 func NewAuthZEN(gate *Gate) *AuthZEN { return &AuthZEN{gate: gate} }
 
-// An evaluation is one question; what it leaves out, the request as a whole says.
-type evaluation struct {
-	Subject *struct {
-		Type       string            `json:"type"`
-		ID         string            `json:"id"`
-		Properties subjectProperties `json:"properties"`
-	} `json:"subject"`
-	Action *struct {
-		Name string `json:"name"`
-	} `json:"action"`
-	Resource *struct {
-		Type       string `json:"type"`
-		ID         string `json:"id"`
-		Properties struct {
-			Hostname string `json:"hostname"`
-		} `json:"properties"`
-	} `json:"resource"`
-	Context map[string]any `json:"context"`
-}
-
-type subjectProperties struct {
-	Authenticator string         `json:"authenticator"`
-	Issuer        string         `json:"issuer"`
-	Username      string         `json:"username"`
-	Tenant        string         `json:"tenant"`
-	Roles         []string       `json:"roles"`
-	Scopes        []string       `json:"scopes"`
-	Attributes    map[string]any `json:"attributes"`
-}
-
-// evaluationRequest is the body: one question, or several with common parts.
-type evaluationRequest struct {
-	evaluation
-	Evaluations []evaluation `json:"evaluations"`
-	Options     struct {
-		Semantic string `json:"evaluations_semantic"`
-	} `json:"options"`
-}
-
-// An evaluated is the answer to one question.
-type evaluated struct {
-	Decision bool              `json:"decision"`
-	Context  map[string]string `json:"context,omitempty"`
-}
-
 // ServeHTTP answers [EvaluationPath] and [EvaluationsPath].
 func (z *AuthZEN) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if id := r.Header.Get("X-Request-Id"); isVisible(id) && len(id) <= 128 {
-		w.Header().Set("X-Request-Id", id)
+	if id := r.Header.Get("X-Request-Id"); id != "" {
+		w.Header().Set("X-Request-Id", id) // any text, and the same one
 	}
 	answer, snapshot := z.admit(r)
 	if snapshot == nil {
 		reply(w, answer, plainDialect)
 		return
 	}
-	var request evaluationRequest
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEvaluationBytes))
-	if err == nil {
-		err = json.Unmarshal(body, &request)
-	}
-	if err != nil {
-		writeProblem(w, http.StatusBadRequest, "the body is not an evaluation request in JSON")
+	request, status, detail := readQuestion(w, r)
+	if status != http.StatusOK {
+		writeProblem(w, status, detail)
 		return
 	}
 	path, _, _ := strings.Cut(r.RequestURI, "?")
-	if path == EvaluationPath || len(request.Evaluations) == 0 {
-		one, err := snapshot.evaluate(&request.evaluation)
-		if err != nil {
-			writeProblem(w, http.StatusBadRequest, err.Error())
-			return
-		}
-		writeJSON(w, one)
-		return
-	}
-	all, err := snapshot.evaluateAll(&request)
+	body, err := snapshot.answer(request, path == EvaluationsPath)
 	if err != nil {
 		writeProblem(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	writeJSON(w, map[string]any{"evaluations": all})
+	writeJSON(w, body)
 }
 
 // admit has the gate decide whether r may ask at all. The snapshot is nil if not.
@@ -150,172 +91,41 @@ func (z *AuthZEN) admit(r *http.Request) (*Answer, *Snapshot) {
 	return &x.answer, s
 }
 
-// evaluateAll answers the questions in order, up to the one that settles it where the
-// request says so.
-func (s *Snapshot) evaluateAll(request *evaluationRequest) ([]*evaluated, error) {
-	if len(request.Evaluations) > maxEvaluations {
-		return nil, fmt.Errorf("more than %d evaluations", maxEvaluations)
+// readQuestion reads the body of a request. If the status is not 200, the text says
+// what is wrong with it.
+func readQuestion(w http.ResponseWriter, r *http.Request) (request map[string]any, status int, detail string) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" {
+		return nil, http.StatusBadRequest, "the Content-Type is not application/json"
 	}
-	var stop func(bool) bool
-	switch request.Options.Semantic {
-	case "", "execute_all":
-		stop = func(bool) bool { return false }
-	case "deny_on_first_deny":
-		stop = func(allowed bool) bool { return !allowed }
-	case "permit_on_first_permit":
-		stop = func(allowed bool) bool { return allowed }
-	default:
-		return nil, errors.New("evaluations_semantic is unknown: use execute_all, deny_on_first_deny or permit_on_first_permit")
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEvaluationBytes))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, http.StatusRequestEntityTooLarge, "the body is larger than 1 MiB"
 	}
-	var all []*evaluated
-	for i := range request.Evaluations {
-		one := &request.Evaluations[i]
-		one.complete(&request.evaluation)
-		answer, err := s.evaluate(one)
-		if err != nil {
-			// One bad question does not spoil the others.
-			answer = &evaluated{Context: map[string]string{"error": err.Error()}}
-		}
-		all = append(all, answer)
-		if stop(answer.Decision) {
-			break
-		}
+	if err == nil {
+		request, err = authn.DecodeObject(body)
 	}
-	return all, nil
-}
-
-// complete takes what e leaves out from common.
-func (e *evaluation) complete(common *evaluation) {
-	if e.Subject == nil {
-		e.Subject = common.Subject
-	}
-	if e.Action == nil {
-		e.Action = common.Action
-	}
-	if e.Resource == nil {
-		e.Resource = common.Resource
-	}
-	if e.Context == nil {
-		e.Context = common.Context
-	}
-}
-
-// evaluate answers one question. An error is a question that cannot be understood.
-func (s *Snapshot) evaluate(e *evaluation) (*evaluated, error) {
-	if e.Subject == nil || e.Action == nil || e.Resource == nil || e.Subject.ID == "" || e.Action.Name == "" || e.Resource.ID == "" {
-		return nil, errors.New("an evaluation needs subject (type, id), action (name) and resource (type, id)")
-	}
-	who, err := s.subject(e)
 	if err != nil {
-		return nil, err
+		return nil, http.StatusBadRequest, "the body is not an evaluation request in JSON"
 	}
-	host, target := e.Resource.Properties.Hostname, e.Resource.ID
-	if u, ok := splitURL(target); ok {
-		host, target = u.host, u.target
-	}
-	r, reason, ok := policy.ParseRequest(e.Action.Name, host, target, s.config.Paths)
-	if !ok {
-		return said(verdict(reason)), nil
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Context)) {
-		value, ok := e.Context[name].(string)
-		if !ok {
-			continue
-		}
-		r.Context = append(r.Context, policy.Pair{Name: name, Value: value})
-		if name == "source" {
-			if addr, err := netip.ParseAddr(value); err == nil {
-				r.Source = addr.Unmap().WithZone("")
-			}
-		}
-	}
-	m := s.config.Table.Match(&r)
-	if m.Route != nil && !m.Route.Public && m.Route.Accept != nil && !slices.Contains(m.Route.Accept, who.Authenticator) {
-		return said(refused(m, policy.ReasonNoCredential)), nil // its credential would not be looked at
-	}
-	return said(m.Decide(who, &r)), nil
+	return request, http.StatusOK, ""
 }
 
-func said(d policy.Decision) *evaluated {
-	e := &evaluated{
-		Decision: d.Outcome == policy.Allowed && d.Reason.Outcome() == policy.Allowed,
-		Context:  map[string]string{"outcome": d.Outcome.String(), "reason": d.Reason.String()},
-	}
-	if d.Route != nil {
-		e.Context["route"] = d.Route.Name
-	}
-	return e
-}
-
-// subject makes the principal that the question is about.
-func (s *Snapshot) subject(e *evaluation) (*policy.Principal, error) {
-	properties := &e.Subject.Properties
-	name := properties.Authenticator
-	if name == "" {
-		name = e.Subject.Type
-	}
-	if s.config.Set == nil || s.config.Set.Entry(name) == nil {
-		return nil, errors.New("the subject's type, or its property authenticator, must name an authenticator of the configuration")
-	}
-	p := &policy.Principal{
-		Authenticator: name, Realm: s.config.Set.Entry(name).Realm,
-		Subject: e.Subject.ID, Username: properties.Username, Issuer: properties.Issuer,
-		Tenant: properties.Tenant, Roles: properties.Roles, Scopes: properties.Scopes,
-	}
-	for key, value := range properties.Attributes {
-		attribute, ok := attributeOf(value)
-		if !ok {
-			return nil, fmt.Errorf("attribute %q is neither a text, a number, a boolean nor a list of these", key)
-		}
-		if p.Attributes == nil {
-			p.Attributes = make(map[string]policy.Attribute)
-		}
-		p.Attributes[key] = attribute
-	}
-	return s.complete(p), nil
-}
-
-func attributeOf(value any) (policy.Attribute, bool) {
-	list, isList := value.([]any)
-	if !isList {
-		list = []any{value}
-	}
-	a := policy.Attribute{List: isList}
-	for _, v := range list {
-		switch v := v.(type) {
-		case string:
-			a.Values = append(a.Values, v)
-		case float64, bool:
-			text, err := json.Marshal(v)
-			if err != nil {
-				return a, false
-			}
-			a.Values = append(a.Values, string(text))
-		default:
-			return a, false
-		}
-	}
-	return a, true
-}
-
-// serveConfig answers [AuthZENConfigPath].
+// serveConfig answers [AuthZENConfigPath]. The identifier of this decision point is
+// the URL by which the client reached it.
 func (z *AuthZEN) serveConfig(w http.ResponseWriter, r *http.Request) {
-	base := baseURL(r)
-	writeJSON(w, map[string]string{
+	base := baseURL(r, z.gate.Snapshot())
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", metadataMaxAge)
+	_ = json.NewEncoder(w).Encode(map[string]string{ // a client that has gone needs no answer
 		"policy_decision_point":       base,
 		"access_evaluation_endpoint":  base + EvaluationPath,
 		"access_evaluations_endpoint": base + EvaluationsPath,
 	})
 }
 
-// baseURL is how the client reached us.
-func baseURL(r *http.Request) string {
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	return scheme + "://" + r.Host
-}
+// metadataMaxAge lets clients keep the document, which depends on the URL only.
+const metadataMaxAge = "max-age=300"
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")

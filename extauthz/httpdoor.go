@@ -71,7 +71,20 @@ func serveDiscovery(w http.ResponseWriter, r *http.Request, s *Snapshot) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", keysMaxAge)
-	_, _ = w.Write(s.minters[0].Discovery(baseURL(r)+JWKSPath, algorithms))
+	_, _ = w.Write(s.minters[0].Discovery(baseURL(r, s)+JWKSPath, algorithms))
+}
+
+// baseURL is how the client reached us: of a proxy in trusted_proxies we believe whether
+// that was by TLS.
+func baseURL(r *http.Request, s *Snapshot) string {
+	scheme := "http"
+	switch forwarded := r.Header.Values("X-Forwarded-Proto"); {
+	case r.TLS != nil:
+		scheme = "https"
+	case s != nil && len(forwarded) == 1 && forwarded[0] == "https" && containsAddr(s.config.TrustedProxies, peerAddr(r.RemoteAddr)):
+		scheme = "https"
+	}
+	return scheme + "://" + r.Host
 }
 
 // keysUnknown answers while the keys of a minter have not been loaded.

@@ -78,7 +78,7 @@ func (d *discovery) resolve(ctx context.Context, f *fetcher) (issuer, keysURL st
 	if err != nil {
 		return "", "", err
 	}
-	document, err := decodeObject(body)
+	document, err := DecodeObject(body)
 	if err != nil {
 		return "", "", fmt.Errorf("reading %s: %w", d.url, err)
 	}

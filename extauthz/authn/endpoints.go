@@ -103,7 +103,7 @@ func (e *endpoints) read(ctx context.Context) (map[string]any, error) {
 	if answer.status != http.StatusOK {
 		return nil, fmt.Errorf("discovering: status %d", answer.status)
 	}
-	document, err := decodeObject(answer.body)
+	document, err := DecodeObject(answer.body)
 	if err != nil {
 		return nil, fmt.Errorf("discovering: %w", err)
 	}
@@ -131,7 +131,7 @@ func (e *endpoints) exchange(request *http.Request, now time.Time, blame []strin
 	if err != nil {
 		return accessToken{}, err
 	}
-	document, err := decodeObject(answer.body)
+	document, err := DecodeObject(answer.body)
 	if answer.status == http.StatusBadRequest || answer.status == http.StatusUnauthorized {
 		code := ""
 		if err == nil {

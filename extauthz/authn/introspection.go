@@ -87,7 +87,7 @@ func introspect(ctx context.Context, r *provider, address, id string, secret Sec
 		// 401 is about us, not about the token (RFC 7662 §2.3).
 		return nil, unavailable(fmt.Errorf("introspecting: status %d", answer.status))
 	}
-	document, err := decodeObject(answer.body)
+	document, err := DecodeObject(answer.body)
 	if err != nil {
 		return nil, unavailable(fmt.Errorf("introspecting: %w", err))
 	}

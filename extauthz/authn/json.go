@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxJSONDepth bounds the nesting of objects and lists in a token, a key set and a
-// discovery document. Nothing real comes near it; without a bound a few kilobytes
+// maxJSONDepth bounds the nesting of objects and lists in a token, a key set, a
+// discovery document and whatever else is read here. Nothing real comes near it; without a bound a few kilobytes
 // of brackets are a deep recursion.
 const maxJSONDepth = 32
 
@@ -23,12 +23,12 @@ var (
 	errJSONList      = errors.New("JSON is not a list")
 )
 
-// decodeObject reads one JSON object to the letter of RFC 8259, and stricter where
+// DecodeObject reads one JSON object to the letter of RFC 8259, and stricter where
 // two readers could differ (RFC 7519 §4, RFC 7515 §5.2): a member that occurs twice
 // at any depth, text that is not UTF-8, a lone surrogate, a byte order mark and
 // anything after the object are errors. Names keep their case. Numbers are
 // [json.Number], lists []any, objects map[string]any, null is nil.
-func decodeObject(data []byte) (map[string]any, error) {
+func DecodeObject(data []byte) (map[string]any, error) {
 	r := jsonReader{data: data}
 	v, err := r.document()
 	if err != nil {

@@ -22,9 +22,9 @@ func TestDecodeObject(t *testing.T) {
 		{`{"a":{"b":1},"A":{"b":1}}`, map[string]any{"a": map[string]any{"b": json.Number("1")}, "A": map[string]any{"b": json.Number("1")}}},
 		{`{"a":"\u0000"}`, map[string]any{"a": "\x00"}},
 	} {
-		got, err := decodeObject([]byte(row.text))
+		got, err := DecodeObject([]byte(row.text))
 		if err != nil || !reflect.DeepEqual(got, row.want) {
-			t.Errorf("decodeObject(%q) = %v, %v; want %v", row.text, got, err, row.want)
+			t.Errorf("DecodeObject(%q) = %v, %v; want %v", row.text, got, err, row.want)
 		}
 	}
 	for _, row := range []struct {
@@ -43,8 +43,8 @@ func TestDecodeObject(t *testing.T) {
 		{`{`, errJSONSyntax},
 		{``, errJSONSyntax},
 	} {
-		if got, err := decodeObject([]byte(row.text)); !errors.Is(err, row.want) {
-			t.Errorf("decodeObject(%q) = %v, %v; want %v", row.text, got, err, row.want)
+		if got, err := DecodeObject([]byte(row.text)); !errors.Is(err, row.want) {
+			t.Errorf("DecodeObject(%q) = %v, %v; want %v", row.text, got, err, row.want)
 		}
 	}
 }
@@ -63,24 +63,24 @@ func FuzzDecodeObject(f *testing.F) {
 				t.Errorf("objectMembers(%q)[%q] = %q, which is no JSON", data, name, raw)
 			}
 		}
-		got, strictErr := decodeObject(data)
+		got, strictErr := DecodeObject(data)
 		if strictErr != nil {
 			return
 		}
 		if err != nil {
-			t.Errorf("decodeObject accepts %q, objectMembers says %v", data, err)
+			t.Errorf("DecodeObject accepts %q, objectMembers says %v", data, err)
 		}
 		var want map[string]any
 		d := json.NewDecoder(bytes.NewReader(data))
 		d.UseNumber()
 		if err := d.Decode(&want); err != nil {
-			t.Fatalf("decodeObject accepts %q, encoding/json says %v", data, err)
+			t.Fatalf("DecodeObject accepts %q, encoding/json says %v", data, err)
 		}
 		if _, err := d.Token(); !errors.Is(err, io.EOF) {
-			t.Fatalf("decodeObject accepts %q, and encoding/json finds more after it", data)
+			t.Fatalf("DecodeObject accepts %q, and encoding/json finds more after it", data)
 		}
 		if !reflect.DeepEqual(got, want) {
-			t.Errorf("decodeObject(%q) = %v, encoding/json %v", data, got, want)
+			t.Errorf("DecodeObject(%q) = %v, encoding/json %v", data, got, want)
 		}
 	})
 }

@@ -100,7 +100,7 @@ type publishedKey struct {
 // then, if it could be read.
 func parseJWK(raw json.RawMessage, allowed []algorithm) (publishedKey, error) {
 	var published publishedKey
-	members, err := decodeObject(raw)
+	members, err := DecodeObject(raw)
 	if err != nil {
 		return published, fmt.Errorf("reading the key: %w", err)
 	}

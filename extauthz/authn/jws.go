@@ -51,13 +51,13 @@ var (
 //
 // The reading admits one spelling only, so that no two tokens that differ in a byte
 // are the same token: base64url without padding, line breaks or stray bits (RFC 7515
-// §2), JSON as in [decodeObject].
+// §2), JSON as in [DecodeObject].
 func parseJWS(token string, maxBytes int) (jws, policy.Reason, error) {
 	t, reason, err := parseCompact(token, maxBytes)
 	if err != nil {
 		return jws{}, reason, err
 	}
-	if t.claims, err = decodeObject(t.payload); err != nil {
+	if t.claims, err = DecodeObject(t.payload); err != nil {
 		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the claims: %w", err)
 	}
 	return t, policy.ReasonNone, nil
@@ -83,7 +83,7 @@ func parseCompact(token string, maxBytes int) (jws, policy.Reason, error) {
 	if err != nil {
 		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the header: %w", err)
 	}
-	members, err := decodeObject(encoded)
+	members, err := DecodeObject(encoded)
 	if err != nil {
 		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the header: %w", err)
 	}

@@ -108,7 +108,7 @@ func (l *Lookup) question(ctx context.Context, credential string, now time.Time)
 	case answer.status != http.StatusOK:
 		return unavailable(fmt.Errorf("looking up: status %d", answer.status))
 	}
-	document, err := decodeObject(answer.body)
+	document, err := DecodeObject(answer.body)
 	if err != nil {
 		return unavailable(fmt.Errorf("looking up: %w", err))
 	}

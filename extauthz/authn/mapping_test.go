@@ -19,7 +19,7 @@ func (f expression) String() string             { return "an expression" }
 
 func claimsOf(t *testing.T, text string) Claims {
 	t.Helper()
-	claims, err := decodeObject([]byte(text))
+	claims, err := DecodeObject([]byte(text))
 	if err != nil {
 		t.Fatalf("decoding %s: %v", text, err)
 	}

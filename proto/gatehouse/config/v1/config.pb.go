@@ -263,7 +263,7 @@ type Listen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Envoy's Check, gRPC health and reflection. Default `127.0.0.1:9191`.
 	Grpc *Listener `protobuf:"bytes,1,opt,name=grpc,proto3" json:"grpc,omitempty"`
-	// Forward-auth, the JWKS of the identity token, the portal. Default: off.
+	// Forward-auth, AuthZEN, the JWKS of the identity token, the portal. Default: off.
 	Http *Listener `protobuf:"bytes,2,opt,name=http,proto3" json:"http,omitempty"`
 	// The admin API. Default: off. TCP only with `tls.client_ca_file`.
 	Admin *Listener `protobuf:"bytes,3,opt,name=admin,proto3" json:"admin,omitempty"`
