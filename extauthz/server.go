@@ -44,7 +44,7 @@ const (
 	maxMetadataBytes = 16 << 10
 
 	// connectTimeout is how long a client may take to say hello.
-	connectTimeout = 20 * time.Second
+	connectTimeout = 10 * time.Second
 
 	// minPing is how often clients may ask whether the connection is alive.
 	minPing = 10 * time.Second
@@ -59,6 +59,7 @@ type ServerOptions struct {
 	Limits           Limits // of messages and of concurrency; zero values are the defaults
 	Credentials      credentials.TransportCredentials
 	MaxConnectionAge time.Duration // after which clients are asked to reconnect; 0: no limit
+	IdleTimeout      time.Duration // without a call, after which a connection is closed; 0: never
 
 	GRPC []grpc.ServerOption // further ones: interceptors, stats handlers
 }
@@ -106,8 +107,10 @@ func NewServer(gate *Gate, options ServerOptions) (*Server, error) {
 		grpc.ConnectionTimeout(connectTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 	}
-	if options.MaxConnectionAge > 0 {
-		serverOptions = append(serverOptions, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: options.MaxConnectionAge}))
+	if options.MaxConnectionAge > 0 || options.IdleTimeout > 0 {
+		serverOptions = append(serverOptions, grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionAge: options.MaxConnectionAge, MaxConnectionIdle: options.IdleTimeout,
+		}))
 	}
 	if options.Credentials != nil {
 		serverOptions = append(serverOptions, grpc.Creds(options.Credentials))

@@ -93,6 +93,12 @@ func (b *builder) checkListener(name string, l *configv1.Listener) {
 	if l.GetMaxConnectionAge() != nil && name != "grpc" {
 		b.errorf(b.pos.field(l, "max_connection_age"), "remove the line", "max_connection_age is for the grpc listener")
 	}
+	switch {
+	case l.GetMaxConnectionsPerSource() > 0 && socket:
+		b.errorf(b.pos.field(l, "max_connections_per_source"), "remove the line", "connections to a Unix socket have no source address")
+	case l.GetMaxConnections() > 0 && l.GetMaxConnectionsPerSource() > l.GetMaxConnections():
+		b.errorf(b.pos.field(l, "max_connections_per_source"), "give at most as many as max_connections", "one source may have more connections than all together")
+	}
 	if name == "admin" && !socket && l.GetTls().GetClientCaFile() == "" {
 		b.errorf(b.pos.field(l, "address"), "listen on a Unix socket, or give tls.client_ca_file", "the admin listener is open to everybody who reaches its port")
 	}

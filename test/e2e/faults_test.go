@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -42,6 +44,7 @@ type setup struct {
 	change    func(t *testing.T, f *faulty, config string) string // of gatehouse's configuration
 	questions []question                                          // further ones
 	options   []harness.Option                                    // of gatehouse
+	opsTLS    *tls.Config                                         // for its ops listener; nil: plain text
 }
 
 // faulty is a stack whose parts can be broken while clients ask.
@@ -105,6 +108,7 @@ func (s setup) start(t *testing.T) *faulty {
 func (f *faulty) start(t *testing.T) {
 	t.Helper()
 	f.gatehouse = startGatehouse(t, f.config, f.issuer.URL(), f.options...)
+	f.gatehouse.OpsTLS = f.opsTLS
 	f.gatehouse.WaitServing(t)
 }
 
@@ -312,13 +316,56 @@ func TestFaultGatehouseHangs(t *testing.T) {
 	f.only(t, "hardened", "a forbidden path", "403", "503")
 }
 
-// TestFaultDescriptors: connections until none can be accepted. Envoy's, which is there
-// already, goes on.
+// TestFaultDescriptors: a process that may have few descriptors accepts fewer connections,
+// says so, and keeps some for itself: operators can look, and files can be read. Where
+// there are none at all any more, Envoy's connections, which are there already, go on.
 func TestFaultDescriptors(t *testing.T) {
-	f := startFaulty(t, harness.Descriptors(96))
+	const most = 96
+	f := startFaulty(t, harness.Descriptors(most))
+	if log := f.gatehouse.Output(); !strings.Contains(log, "fewer connections are accepted than configured") {
+		t.Error("the log does not say that there are fewer connections than configured")
+	}
 	conns := &connections{address: f.gatehouse.GRPC}
-	f.during(t, "descriptors: exhausted", func() { conns.open(t, 200) }, conns.close)
+	f.during(t, "descriptors: few", func() {
+		conns.open(t, 200)
+		f.configureAnew(t)
+		if now := resourcesOf(t, f.gatehouse); now.descriptors >= most {
+			t.Errorf("%v in use of %d", now, most)
+		}
+	}, conns.close)
 	f.asEver(t)
+
+	limit := func(soft int) {
+		out, err := exec.CommandContext(t.Context(), "prlimit", "--pid", fmt.Sprint(f.gatehouse.PID()), fmt.Sprintf("--nofile=%d:", soft)).CombinedOutput()
+		if err != nil {
+			t.Fatalf("prlimit: %v: %s", err, out)
+		}
+	}
+	f.during(t, "descriptors: none", func() {
+		limit(3)
+		conns.open(t, 50)
+	}, func() {
+		limit(most)
+		conns.close()
+	})
+	f.asEver(t)
+}
+
+// configureAnew reloads gatehouse, which reads its files.
+func (f *faulty) configureAnew(t *testing.T) {
+	t.Helper()
+	before, err := metric(f.gatehouse, `gatehouse_reloads_total{result="ok"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.gatehouse.Signal(syscall.SIGHUP)
+	harness.Eventually(t, settle, func() error {
+		after, err := metric(f.gatehouse, `gatehouse_reloads_total{result="ok"}`)
+		if err == nil && after == before {
+			err = errors.New("not reloaded")
+		}
+		return err
+	})
 }
 
 // TestFaultSlowClients: a thousand connections that send the beginning of something, to

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,7 +40,19 @@ const (
 	mostStreams = 32 << 10
 )
 
-// An attack is one abuse of HTTP/2 against the gRPC listener.
+// A target is a listener, and a request that it serves.
+type target struct {
+	name         string
+	dial         func(protocol string) (net.Conn, error) // "h2" or "http/1.1", for TLS
+	method, path string
+}
+
+// grpcTarget is the gRPC listener without TLS.
+func grpcTarget(address string) target {
+	return target{"grpc", func(string) (net.Conn, error) { return net.DialTimeout("tcp", address, time.Second) }, http.MethodPost, "/envoy.service.auth.v3.Authorization/Check"}
+}
+
+// An attack is one abuse of a listener.
 type attack struct {
 	name string
 
@@ -51,6 +64,9 @@ type attack struct {
 
 	// ends is how the service ends such a connection; "" if it just bears it.
 	ends string
+
+	// http1 makes connections that send no preface of HTTP/2.
+	http1 bool
 }
 
 // attacks are the known ones: CVE-2023-44487 (rapid reset), CVE-2019-9511 to 9518 (data,
@@ -59,21 +75,21 @@ var attacks = []attack{
 	{"streams that are reset at once", nil, func(a *attacker) error {
 		id := a.next()
 		return errors.Join(a.headers(id, a.block, false), a.framer.WriteRSTStream(id, http2.ErrCodeCancel))
-	}, ""},
+	}, "", false},
 	{"checks that are reset at once", nil, func(a *attacker) error {
 		id := a.next()
 		return errors.Join(a.headers(id, a.block, false), a.framer.WriteData(id, true, a.message), a.framer.WriteRSTStream(id, http2.ErrCodeCancel))
-	}, ""},
+	}, "", false},
 	{"streams that make the service reset them", nil, func(a *attacker) error {
 		id := a.next()
 		// A window that overflows is an error of the stream (RFC 9113 §6.9.1).
 		return errors.Join(a.headers(id, a.block, false), a.framer.WriteWindowUpdate(id, 1<<31-1), a.framer.WriteWindowUpdate(id, 1<<31-1))
-	}, ""},
+	}, "", false},
 	{"headers without end", func(a *attacker) error {
 		return a.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: a.next(), BlockFragment: a.block})
 	}, func(a *attacker) error {
 		return a.framer.WriteContinuation(a.id, false, a.large)
-	}, "cut"},
+	}, "cut", false},
 	{"headers that are too large", nil, func(a *attacker) error {
 		id := a.next()
 		err := a.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: a.block})
@@ -81,53 +97,53 @@ var attacks = []attack{
 			err = errors.Join(err, a.framer.WriteContinuation(id, false, a.large))
 		}
 		return errors.Join(err, a.framer.WriteContinuation(id, true, nil))
-	}, ""},
+	}, "", false},
 	{"settings", nil, func(a *attacker) error {
 		return a.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535})
-	}, ""},
+	}, "", false},
 	{"settings whose answers nobody reads", func(a *attacker) error {
 		a.deaf.Store(true)
 		return nil
 	}, func(a *attacker) error {
 		return a.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535})
-	}, ""},
+	}, "", false},
 	{"pings", nil, func(a *attacker) error {
 		return a.framer.WritePing(false, [8]byte{1})
-	}, "ENHANCE_YOUR_CALM"},
+	}, "ENHANCE_YOUR_CALM", false},
 	{"empty data", func(a *attacker) error {
 		return a.headers(a.next(), a.block, false)
 	}, func(a *attacker) error {
 		return a.framer.WriteData(a.id, false, nil)
-	}, ""},
+	}, "", false},
 	{"priorities", func(a *attacker) error {
 		return a.headers(a.next(), a.block, false)
 	}, func(a *attacker) error {
 		return a.framer.WritePriority(a.id, http2.PriorityParam{Weight: 1})
-	}, ""},
+	}, "", false},
 	{"streams that stay open", nil, func(a *attacker) error {
 		return a.headers(a.next(), a.block, false)
-	}, ""},
+	}, "", false},
 	{"checks whose answers nobody takes", func(a *attacker) error {
 		return a.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	}, func(a *attacker) error {
 		id := a.next()
 		return errors.Join(a.headers(id, a.block, false), a.framer.WriteData(id, true, a.message))
-	}, ""},
+	}, "", false},
 	{"messages that are announced and never come", nil, func(a *attacker) error {
 		id := a.next()
 		return errors.Join(a.headers(id, a.block, false), a.framer.WriteData(id, false, []byte{0, 0, 0x3f, 0xff, 0xff}))
-	}, ""},
+	}, "", false},
 	{"messages that are too long", nil, func(a *attacker) error {
 		id := a.next()
 		return errors.Join(a.headers(id, a.block, false), a.framer.WriteData(id, false, []byte{0, 0x7f, 0xff, 0xff, 0xff}))
-	}, ""},
+	}, "", false},
 	{"frames of no known type", nil, func(a *attacker) error {
 		return a.framer.WriteRawFrame(0xfa, 0, 0, a.large)
-	}, ""},
+	}, "", false},
 	{"bytes that are no frames", nil, func(a *attacker) error {
 		_, err := a.conn.Write(bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 64))
 		return err
-	}, "cut"},
+	}, "cut", false},
 }
 
 // TestFloods: whatever an HTTP/2 client does to the gRPC listener, Envoy's Checks are
@@ -136,7 +152,7 @@ func TestFloods(t *testing.T) {
 	f := startFaulty(t, harness.Env(fmt.Sprintf("GOMEMLIMIT=%d", floodMemory)))
 	for _, attack := range attacks {
 		calm := resourcesOf(t, f.gatehouse)
-		storm := &storm{attack: attack, address: f.gatehouse.GRPC, ends: map[string]int{}}
+		storm := &storm{attack: attack, target: grpcTarget(f.gatehouse.GRPC), attackers: attackers, ends: map[string]int{}}
 		watch := watchResources(f.gatehouse)
 		f.duringFor(t, attack.name, min(lasts(), longFlood), storm.begin, storm.end)
 		peak := watch.end()
@@ -175,8 +191,9 @@ func (f *faulty) nearlyAsEver(t *testing.T) {
 
 // A storm is an attack by several connections, each of which comes again when it was cut.
 type storm struct {
-	attack  attack
-	address string
+	attack    attack
+	target    target
+	attackers int
 
 	stop  chan struct{}
 	tasks sync.WaitGroup
@@ -189,7 +206,7 @@ type storm struct {
 
 func (s *storm) begin() {
 	s.stop = make(chan struct{})
-	for range attackers {
+	for range s.attackers {
 		s.tasks.Go(func() {
 			for !s.over() {
 				how := s.connection()
@@ -219,7 +236,7 @@ func (s *storm) over() bool {
 // connection attacks by one connection until it is cut or the storm is over, and tells how
 // it ended.
 func (s *storm) connection() string {
-	a, err := dialAttacker(s.address)
+	a, err := dialAttacker(s.target, s.attack.http1)
 	if err != nil {
 		return err.Error()
 	}
@@ -250,6 +267,7 @@ type attacker struct {
 	conn   net.Conn
 	out    *lineBuffer
 	framer *http2.Framer
+	path   string // of a request that is served
 	id     uint32
 	deaf   atomic.Bool // reads nothing more
 
@@ -273,13 +291,17 @@ func (b *lineBuffer) flush() error {
 	return err
 }
 
-func dialAttacker(address string) (*attacker, error) {
-	conn, err := net.DialTimeout("tcp", address, time.Second)
+func dialAttacker(t target, http1 bool) (*attacker, error) {
+	protocol := "h2"
+	if http1 {
+		protocol = "http/1.1"
+	}
+	conn, err := t.dial(protocol)
 	if err != nil {
 		return nil, errors.New("not connected")
 	}
 	_ = conn.SetDeadline(time.Now().Add(time.Minute)) // a service that reads nothing more holds nobody for good
-	a := &attacker{conn: conn, out: &lineBuffer{conn: conn}, read: make(chan string, 1)}
+	a := &attacker{conn: conn, path: t.path, out: &lineBuffer{conn: conn}, read: make(chan string, 1)}
 	a.framer = http2.NewFramer(a.out, conn)
 	a.framer.AllowIllegalWrites = true
 
@@ -287,7 +309,7 @@ func dialAttacker(address string) (*attacker, error) {
 	encoder := hpack.NewEncoder(&block)
 	encoder.SetMaxDynamicTableSize(0) // blocks that can be sent again and again
 	for _, field := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", "/envoy.service.auth.v3.Authorization/Check"},
+		{":method", t.method}, {":scheme", "http"}, {":path", t.path},
 		{":authority", "gatehouse"}, {"content-type", "application/grpc"}, {"te", "trailers"},
 	} {
 		_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
@@ -299,6 +321,10 @@ func dialAttacker(address string) (*attacker, error) {
 	check := []byte("\x0a\x0b\x22\x09\x12\x07\x12\x03GET\x22\x00") // attributes.request.http.method
 	a.message = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(check))), check...)
 
+	if http1 {
+		go a.swallow()
+		return a, nil
+	}
 	go a.listen()
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
 		return nil, errors.New("not connected")
@@ -319,6 +345,12 @@ func (a *attacker) listen() {
 		}
 	}
 	a.read <- end
+}
+
+// swallow reads what is answered to HTTP/1.
+func (a *attacker) swallow() {
+	_, _ = io.Copy(io.Discard, a.conn) // until either side ends
+	a.read <- ""
 }
 
 // ended is the code of the service's GOAWAY, else who cut the connection.

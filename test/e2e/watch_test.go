@@ -190,7 +190,11 @@ func metric(g *harness.Gatehouse, series string) (float64, error) {
 type metricsPage string
 
 func metrics(g *harness.Gatehouse) (metricsPage, error) {
-	resp, err := http.Get("http://" + g.Ops + "/metrics")
+	client, scheme := http.DefaultClient, "http://"
+	if g.OpsTLS != nil {
+		client, scheme = &http.Client{Transport: &http.Transport{TLSClientConfig: g.OpsTLS, DisableKeepAlives: true}}, "https://"
+	}
+	resp, err := client.Get(scheme + g.Ops + "/metrics")
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -28,6 +29,8 @@ type Gatehouse struct {
 	HTTP  string // of forward-auth; empty unless the configuration has that listener
 	Ops   string // of /metrics and /readyz
 	Admin string // of the admin API; empty unless the configuration has that listener at a port
+
+	OpsTLS *tls.Config // for Ops, set by a test whose configuration wants it; nil: plain text
 
 	configPath string
 }

@@ -47,6 +47,7 @@ type Metrics struct {
 	panics    prometheus.Counter
 	unlogged  prometheus.Counter
 	unsent    prometheus.Counter
+	refused   *prometheus.CounterVec // connections
 
 	reloads      *prometheus.CounterVec
 	reloadOK     prometheus.Gauge
@@ -138,8 +139,9 @@ func New(build Build) *Metrics {
 			Name: "gatehouse_shadow_routes",
 			Help: "Routes in shadow mode; all of them with --shadow-all.",
 		}),
-		grpc:  newGRPCMetrics(),
-		store: newStoreMetrics(),
+		refused: newRefusedConnections(),
+		grpc:    newGRPCMetrics(),
+		store:   newStoreMetrics(),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "gatehouse_build_info",
@@ -151,7 +153,7 @@ func New(build Build) *Metrics {
 		m.snapshotInfo, m.loadedAt, m.routes, m.shadowRoutes, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Registry.MustRegister(m.grpc.collectors()...)
-	m.Registry.MustRegister(m.store.lag, m.store.asked)
+	m.Registry.MustRegister(m.store.lag, m.store.asked, m.refused)
 	m.reloads.WithLabelValues("ok")
 	m.reloads.WithLabelValues("failed")
 	m.current.Store(newCounters(nil))

@@ -12,38 +12,27 @@ import (
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/extauthz/portal"
 	"github.com/gatehouse-authz/gatehouse/extauthz/tokens"
-)
-
-const (
-	// adminHeaderTimeout and adminTimeout bound one request of the admin API; a change
-	// waits for the store.
-	adminHeaderTimeout = 10 * time.Second
-	adminTimeout       = 30 * time.Second
+	configv1 "github.com/gatehouse-authz/gatehouse/proto/gatehouse/config/v1"
 )
 
 // adminServer serves the admin API by whatever configuration is in use: gRPC, also over
 // HTTP/2 without TLS on a Unix socket, and JSON.
-func (s *service) adminServer() *http.Server {
+func (s *service) adminServer(l *configv1.Listener) *http.Server {
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Handler: portal.New(portal.Options{
-			Gate:  s.gate,
-			View:  s.store,
-			Roles: func() []string { return s.loaded.Load().AdminRoles() },
-			Explain: func(ctx context.Context, call *extauthz.Call) (any, error) {
-				return story.Ask(ctx, s.loaded.Load().Gate, story.Question{Call: call, Now: time.Now()})
-			},
-		}),
-		Protocols:         protocols,
-		ErrorLog:          s.log.HTTP("admin"),
-		ConnContext:       portal.ConnContext,
-		ReadHeaderTimeout: adminHeaderTimeout,
-		ReadTimeout:       adminTimeout,
-		IdleTimeout:       adminTimeout,
-	}
+	server := s.newHTTPServer("admin", l, portal.New(portal.Options{
+		Gate:  s.gate,
+		View:  s.store,
+		Roles: func() []string { return s.loaded.Load().AdminRoles() },
+		Explain: func(ctx context.Context, call *extauthz.Call) (any, error) {
+			return story.Ask(ctx, s.loaded.Load().Gate, story.Question{Call: call, Now: time.Now()})
+		},
+	}))
+	server.Protocols = protocols
+	server.ConnContext = portal.ConnContext
+	return server
 }
 
 // store is that of the configuration in use; nil without one.

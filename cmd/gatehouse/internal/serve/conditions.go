@@ -19,6 +19,7 @@ func (s *service) conditions() []Condition {
 	if !s.settled.Load() {
 		conditions = append(conditions, Condition{"starting", Failing, "fetching the keys of the issuers"})
 	}
+	conditions = append(conditions, fullListeners(s.bounded)...)
 	loaded := s.loaded.Load()
 	if loaded == nil {
 		return conditions

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log"
@@ -71,7 +72,53 @@ func encoderConfig() zapcore.EncoderConfig {
 // HTTP takes what a server of net/http has to say of its listener: handshakes that failed,
 // and handlers that panicked.
 func (l *Log) HTTP(listener string) *log.Logger {
-	return log.New(&zapio.Writer{Log: l.With(zap.String("listener", listener)), Level: zapcore.WarnLevel}, "", 0)
+	out := l.With(zap.String("listener", listener))
+	return log.New(&complaints{out: &zapio.Writer{Log: out, Level: zapcore.WarnLevel}, log: out, now: time.Now}, "", 0)
+}
+
+// complaintsPerMinute is how many lines a server of net/http may write about its clients:
+// each handshake that fails is one, so that a flood of them would fill the disk.
+const complaintsPerMinute = 10
+
+// complaints are the lines of one server. Those of panics, which are faults of ours, are
+// always written.
+type complaints struct {
+	out io.Writer
+	log *zap.Logger
+	now func() time.Time
+
+	mu      sync.Mutex
+	began   time.Time // of the minute
+	written int       // in it
+	dropped int       // in it
+}
+
+// Write implements [io.Writer], a line at a time.
+func (c *complaints) Write(line []byte) (int, error) {
+	if !c.takes(line) {
+		return len(line), nil
+	}
+	return c.out.Write(line)
+}
+
+func (c *complaints) takes(line []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := c.now(); now.Sub(c.began) >= time.Minute {
+		if c.dropped > 0 {
+			c.log.Warn("more lines like these were left out", zap.Int("lines", c.dropped))
+		}
+		c.began, c.written, c.dropped = now, 0, 0
+	}
+	if bytes.Contains(line, []byte("panic")) {
+		return true
+	}
+	if c.written == complaintsPerMinute {
+		c.dropped++
+		return false
+	}
+	c.written++
+	return true
 }
 
 // Close writes what is buffered.

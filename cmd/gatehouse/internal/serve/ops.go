@@ -29,11 +29,15 @@ type Condition struct {
 	Detail string // may be empty; never a secret
 }
 
+// maxScrapes is how many may read the metrics at once: each gathers all of them, some
+// megabytes with a thousand routes. One more gets a 503.
+const maxScrapes = 8
+
 // opsHandler serves /metrics, /livez and /readyz. It asks for no credentials: what it
 // shows is for operators, and its listener is theirs to keep private.
 func opsHandler(registry *prometheus.Registry, conditions func() []Condition, profiles bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: maxScrapes}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		// Whoever answers is alive: everything else is a matter of readiness, which a
 		// restart would not better.

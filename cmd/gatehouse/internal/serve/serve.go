@@ -49,16 +49,6 @@ const (
 	// closeDelay keeps what a replaced configuration held alive for the checks that
 	// still run with it.
 	closeDelay = 10 * time.Second
-
-	// webHeaderTimeout is how long a proxy may take to ask, webIdleTimeout how long it
-	// may keep a connection for the next question, and webHeaderBytes what it may send
-	// along of its client's headers: more than the gate's own limit, which answers better.
-	webHeaderTimeout = 10 * time.Second
-	webIdleTimeout   = 2 * time.Minute
-	webHeaderBytes   = 256 << 10
-
-	// opsHeaderTimeout is how long a client of the ops listener may take to ask.
-	opsHeaderTimeout = 10 * time.Second
 )
 
 // ErrConfiguration says that the configuration is broken; what is wrong has been printed.
@@ -84,6 +74,8 @@ type service struct {
 	gate    *extauthz.Gate
 	door    *extauthz.Server
 	secured []*transportSecurity
+	limits  connectionLimits
+	bounded []boundedListener
 
 	loaded   atomic.Pointer[config.Loaded]
 	records  atomic.Pointer[record.Log]     // nil: decisions are not recorded
@@ -130,11 +122,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	changes := s.watch(ctx)
 
-	ops := &http.Server{
-		Handler:           opsHandler(s.metrics.Registry, s.conditions, listen.GetOps().GetPprof()),
-		ReadHeaderTimeout: opsHeaderTimeout,
-		ErrorLog:          s.log.HTTP("ops"),
-	}
+	ops := s.opsServer(listen.GetOps())
 	// A listener that fails ends the process: half a service is worse than one that the
 	// supervisor starts anew.
 	failed := make(chan error, 4)
@@ -142,18 +130,12 @@ func Run(ctx context.Context, o Options) error {
 	go func() { failed <- fmt.Errorf("serving ops: %w", ops.Serve(listeners.ops)) }()
 	s.log.Info("listening", zap.String("listener", "grpc"), zap.String("address", shownAddress(listeners.grpc.Addr())))
 	s.log.Info("listening", zap.String("listener", "ops"), zap.String("address", shownAddress(listeners.ops.Addr())))
-	web := &http.Server{
-		Handler:           extauthz.NewHTTPHandler(s.gate, loaded.Gate.Limits, http.NotFoundHandler()),
-		ReadHeaderTimeout: webHeaderTimeout,
-		IdleTimeout:       webIdleTimeout,
-		MaxHeaderBytes:    webHeaderBytes,
-		ErrorLog:          s.log.HTTP("http"),
-	}
+	web := s.webServer(listen.GetHttp(), loaded)
 	if listeners.http != nil {
 		go func() { failed <- fmt.Errorf("serving http: %w", web.Serve(listeners.http)) }()
 		s.log.Info("listening", zap.String("listener", "http"), zap.String("address", shownAddress(listeners.http.Addr())))
 	}
-	admin := s.adminServer()
+	admin := s.adminServer(listen.GetAdmin())
 	if listeners.admin != nil {
 		go func() { failed <- fmt.Errorf("serving the admin API: %w", admin.Serve(listeners.admin)) }()
 		s.log.Info("listening", zap.String("listener", "admin"), zap.String("address", shownAddress(listeners.admin.Addr())))
@@ -235,6 +217,7 @@ func (o *opened) close() {
 // open listens wherever the configuration says.
 func (s *service) open(listen *configv1.Listen) (*opened, error) {
 	o := &opened{}
+	s.limitConnections(listen)
 	var err error
 	if o.grpc, o.grpcTLS, err = s.listen("grpc", listen.GetGrpc(), defaultGRPC, "h2"); err != nil {
 		return nil, err
@@ -278,7 +261,7 @@ func (s *service) listen(name string, l *configv1.Listener, address string, prot
 	if err != nil {
 		return nil, nil, fmt.Errorf("listener %s: %w", name, err)
 	}
-	return listener, security, nil
+	return s.bound(name, listener), security, nil
 }
 
 // secure prepares the TLS of a listener; nil without.
@@ -302,6 +285,7 @@ func (s *service) newDoor(l *configv1.Listener, loaded *config.Loaded, security 
 		Plain:            s.options.Plain,
 		Limits:           loaded.Gate.Limits,
 		MaxConnectionAge: l.GetMaxConnectionAge().AsDuration(),
+		IdleTimeout:      idleTimeout(l, defaultGRPCIdle),
 		GRPC:             []grpc.ServerOption{grpc.UnaryInterceptor(s.metrics.Unary), grpc.StreamInterceptor(s.metrics.Stream)},
 	}
 	if security != nil {

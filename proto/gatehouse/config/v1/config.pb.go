@@ -345,7 +345,19 @@ type Listener struct {
 	// spreads over new replicas. Default: no limit.
 	MaxConnectionAge *durationpb.Duration `protobuf:"bytes,4,opt,name=max_connection_age,json=maxConnectionAge,proto3" json:"max_connection_age,omitempty"`
 	// Serve Go's profiles under `/debug/pprof/`; on `ops` only. Default false.
-	Pprof         bool `protobuf:"varint,5,opt,name=pprof,proto3" json:"pprof,omitempty"`
+	Pprof bool `protobuf:"varint,5,opt,name=pprof,proto3" json:"pprof,omitempty"`
+	// How many connections may be open at once. One more is closed at once, so that its
+	// client tries elsewhere, unless one that has said nothing for a second makes room. An
+	// Envoy opens one for each worker thread and cluster. Default 8192 on `grpc`, 4096 on
+	// `http`, 64 on `admin` and `ops`, and on all of them less where the process may not have
+	// as many descriptors, which the log tells.
+	MaxConnections uint32 `protobuf:"varint,6,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	// How many of them one address may have open (of IPv6 one /64). Loopback addresses and
+	// Unix sockets are not counted. Default half of `max_connections`: give all of them where
+	// every client comes from the address of one gateway.
+	MaxConnectionsPerSource uint32 `protobuf:"varint,7,opt,name=max_connections_per_source,json=maxConnectionsPerSource,proto3" json:"max_connections_per_source,omitempty"`
+	// How long a connection may be open without a request. Default 15m on `grpc`, 2m elsewhere.
+	IdleTimeout   *durationpb.Duration `protobuf:"bytes,8,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -413,6 +425,27 @@ func (x *Listener) GetPprof() bool {
 		return x.Pprof
 	}
 	return false
+}
+
+func (x *Listener) GetMaxConnections() uint32 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Listener) GetMaxConnectionsPerSource() uint32 {
+	if x != nil {
+		return x.MaxConnectionsPerSource
+	}
+	return 0
+}
+
+func (x *Listener) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
 }
 
 // TLS of a listener. TLS 1.2 is the minimum.
@@ -1628,14 +1661,18 @@ const file_gatehouse_config_v1_config_proto_rawDesc = "" +
 	"\x04grpc\x18\x01 \x01(\v2\x1d.gatehouse.config.v1.ListenerR\x04grpc\x121\n" +
 	"\x04http\x18\x02 \x01(\v2\x1d.gatehouse.config.v1.ListenerR\x04http\x123\n" +
 	"\x05admin\x18\x03 \x01(\v2\x1d.gatehouse.config.v1.ListenerR\x05admin\x12/\n" +
-	"\x03ops\x18\x04 \x01(\v2\x1d.gatehouse.config.v1.ListenerR\x03ops\"\xf0\x01\n" +
+	"\x03ops\x18\x04 \x01(\v2\x1d.gatehouse.config.v1.ListenerR\x03ops\"\xb6\x03\n" +
 	"\bListener\x12!\n" +
 	"\aaddress\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\aaddress\x12*\n" +
 	"\x03tls\x18\x02 \x01(\v2\x18.gatehouse.config.v1.TlsR\x03tls\x12*\n" +
 	"\x04mode\x18\x03 \x01(\tB\x16\xbaH\x13\xd8\x01\x01r\x0e2\f^0?[0-7]{3}$R\x04mode\x12S\n" +
 	"\x12max_connection_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\n" +
 	"\xbaH\a\xaa\x01\x042\x02\b\x01R\x10maxConnectionAge\x12\x14\n" +
-	"\x05pprof\x18\x05 \x01(\bR\x05pprof\"\xa6\x01\n" +
+	"\x05pprof\x18\x05 \x01(\bR\x05pprof\x122\n" +
+	"\x0fmax_connections\x18\x06 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=R\x0emaxConnections\x12F\n" +
+	"\x1amax_connections_per_source\x18\a \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=R\x17maxConnectionsPerSource\x12H\n" +
+	"\fidle_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\vidleTimeout\"\xa6\x01\n" +
 	"\x03Tls\x12$\n" +
 	"\tcert_file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bcertFile\x12\"\n" +
 	"\bkey_file\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\akeyFile\x12$\n" +
@@ -1791,23 +1828,24 @@ var file_gatehouse_config_v1_config_proto_depIdxs = []int32{
 	2,  // 21: gatehouse.config.v1.Listen.ops:type_name -> gatehouse.config.v1.Listener
 	3,  // 22: gatehouse.config.v1.Listener.tls:type_name -> gatehouse.config.v1.Tls
 	25, // 23: gatehouse.config.v1.Listener.max_connection_age:type_name -> google.protobuf.Duration
-	26, // 24: gatehouse.config.v1.Grant.when:type_name -> gatehouse.config.v1.Requirement
-	5,  // 25: gatehouse.config.v1.Grant.add:type_name -> gatehouse.config.v1.GrantAdd
-	21, // 26: gatehouse.config.v1.GrantAdd.attributes:type_name -> gatehouse.config.v1.GrantAdd.AttributesEntry
-	9,  // 27: gatehouse.config.v1.Store.sqlite:type_name -> gatehouse.config.v1.Sqlite
-	10, // 28: gatehouse.config.v1.Store.postgres:type_name -> gatehouse.config.v1.Postgres
-	25, // 29: gatehouse.config.v1.Store.stale_for:type_name -> google.protobuf.Duration
-	27, // 30: gatehouse.config.v1.Store.hash_key:type_name -> gatehouse.config.v1.Secret
-	25, // 31: gatehouse.config.v1.Store.poll:type_name -> google.protobuf.Duration
-	27, // 32: gatehouse.config.v1.Postgres.url:type_name -> gatehouse.config.v1.Secret
-	27, // 33: gatehouse.config.v1.DecisionLog.pseudonym_key:type_name -> gatehouse.config.v1.Secret
-	26, // 34: gatehouse.config.v1.Tcp.allow:type_name -> gatehouse.config.v1.Requirement
-	28, // 35: gatehouse.config.v1.GrantAdd.AttributesEntry.value:type_name -> gatehouse.config.v1.Values
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	25, // 24: gatehouse.config.v1.Listener.idle_timeout:type_name -> google.protobuf.Duration
+	26, // 25: gatehouse.config.v1.Grant.when:type_name -> gatehouse.config.v1.Requirement
+	5,  // 26: gatehouse.config.v1.Grant.add:type_name -> gatehouse.config.v1.GrantAdd
+	21, // 27: gatehouse.config.v1.GrantAdd.attributes:type_name -> gatehouse.config.v1.GrantAdd.AttributesEntry
+	9,  // 28: gatehouse.config.v1.Store.sqlite:type_name -> gatehouse.config.v1.Sqlite
+	10, // 29: gatehouse.config.v1.Store.postgres:type_name -> gatehouse.config.v1.Postgres
+	25, // 30: gatehouse.config.v1.Store.stale_for:type_name -> google.protobuf.Duration
+	27, // 31: gatehouse.config.v1.Store.hash_key:type_name -> gatehouse.config.v1.Secret
+	25, // 32: gatehouse.config.v1.Store.poll:type_name -> google.protobuf.Duration
+	27, // 33: gatehouse.config.v1.Postgres.url:type_name -> gatehouse.config.v1.Secret
+	27, // 34: gatehouse.config.v1.DecisionLog.pseudonym_key:type_name -> gatehouse.config.v1.Secret
+	26, // 35: gatehouse.config.v1.Tcp.allow:type_name -> gatehouse.config.v1.Requirement
+	28, // 36: gatehouse.config.v1.GrantAdd.AttributesEntry.value:type_name -> gatehouse.config.v1.Values
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_gatehouse_config_v1_config_proto_init() }
