@@ -129,17 +129,7 @@ func (s *Snapshot) challenges(r *route) []authn.Challenge {
 // wantedScopes are the scopes that the smallest unmet requirement asks for, which
 // RFC 6750 lets a client know.
 func wantedScopes(d *policy.Decision) string {
-	if d.Route == nil || d.Requirement < 0 || d.Requirement >= len(d.Route.Allow) {
-		return ""
-	}
-	sets := d.Route.Allow[d.Requirement].Scopes
-	if sets == nil {
-		return ""
-	}
-	wanted := sets.All
-	if len(wanted) == 0 {
-		wanted = sets.Any
-	}
+	wanted := d.Scopes()
 	for _, scope := range wanted {
 		if !isScopeToken(scope) {
 			return ""

@@ -12,8 +12,10 @@ type builder struct {
 
 	enforced, shadows forest // of which the matchers of the table are made
 
-	conditions []condition // see compile
-	fresh      string      // a segment that no pattern has as a literal
+	conditions []condition          // see compile
+	questions  map[string]*question // by their keys
+	key        []byte               // of the question that is asked; kept for the next
+	fresh      string               // a segment that no pattern has as a literal
 }
 
 func (b *builder) add(p Problem) { b.problems = append(b.problems, p) }

@@ -58,6 +58,24 @@ func (d *Decision) Unmet() []Unmet {
 	return list
 }
 
+// Scopes are those that the requirement d is about asks for: all of them or, where it asks
+// for none with all, those of which it asks for one.
+func (d *Decision) Scopes() []string {
+	if d.clause == nil {
+		return nil
+	}
+	var scopes []string
+	for i := range d.clause.conditions {
+		switch k := &d.clause.conditions[i]; {
+		case k.kind == condScopesAll && len(k.names) > 0:
+			return k.names
+		case k.kind == condScopesAny:
+			scopes = k.names
+		}
+	}
+	return scopes
+}
+
 // Decide says whether p may make the request that m was found for. A principal is
 // needed for anything but a public route: without one (nil) the answer is
 // [Unauthenticated], whatever the route asks. It allocates nothing.

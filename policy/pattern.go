@@ -67,9 +67,37 @@ func (o PathOptions) ParsePattern(text string) ([]Pattern, error) {
 	for i, m := range methods {
 		p.method = m
 		p.text = p.print(m)
+		if i == 0 {
+			p.pointInto(p.text, make([]segment, len(p.segments)))
+		}
+		p.method = p.text[:len(m)]
 		patterns[i] = p
 	}
 	return patterns, nil
+}
+
+// pointInto makes the parts of p pieces of text, which is what p prints as, instead of
+// pieces of whatever p was parsed from, which then need not be kept. segments is room for
+// those of p.
+func (p *Pattern) pointInto(text string, segments []segment) {
+	at := 0
+	piece := func(part string) string {
+		at += strings.Index(text[at:], part)
+		at += len(part)
+		return text[at-len(part) : at]
+	}
+	p.method = piece(p.method)
+	if p.host != "" {
+		p.host = piece(p.host)
+	}
+	for i, s := range p.segments {
+		piece("/")
+		segments[i] = segment{piece(s.text), s.wild}
+	}
+	p.segments = segments
+	if p.rest != "" {
+		p.rest = piece(p.rest)
+	}
 }
 
 func patternError(offset int, message, remedy string) error {

@@ -56,11 +56,17 @@ var conditionNames = [...]string{
 
 // A condition is one field of a [Requirement], or one part of such a field.
 type condition struct {
+	*question
+	at Position
+}
+
+// A question is what a condition asks. A large table asks a few questions in many places,
+// so equal ones are one value.
+type question struct {
 	kind      conditionKind
-	at        Position
 	attribute string
 	names     []string
-	templates []Template
+	templates []Template // without their positions
 	when      Condition
 }
 
@@ -78,7 +84,7 @@ func (b *builder) compile(q *Requirement) clause {
 	}
 	start := len(b.conditions)
 	if q.Authenticated != nil {
-		b.condition(condition{kind: condAuthenticated, at: q.Authenticated.At})
+		b.ask(question{kind: condAuthenticated}, q.Authenticated.At)
 	}
 	b.names(condAuthenticators, q.Authenticators)
 	b.names(condRealms, q.Realms)
@@ -95,7 +101,7 @@ func (b *builder) compile(q *Requirement) clause {
 		b.attribute(&q.Attributes[i])
 	}
 	if q.When != nil {
-		b.condition(condition{kind: condWhen, at: q.When.At, when: q.When.Condition})
+		b.conditions = append(b.conditions, condition{&question{kind: condWhen, when: q.When.Condition}, q.When.At})
 	}
 	return clause{at: q.At, conditions: b.conditions[start:len(b.conditions):len(b.conditions)]}
 }
@@ -106,17 +112,61 @@ const (
 	conditionsPerChunk       = 1024
 )
 
-func (b *builder) condition(k condition) { b.conditions = append(b.conditions, k) }
+// ask adds a condition on plain values.
+func (b *builder) ask(q question, at Position) {
+	b.key = q.appendKey(b.key[:0])
+	known := b.questions[string(b.key)]
+	if known == nil {
+		q.templates = slices.Clone(q.templates)
+		for i := range q.templates {
+			q.templates[i].At = Position{}
+		}
+		known = &q
+		if b.questions == nil {
+			b.questions = make(map[string]*question)
+		}
+		b.questions[string(b.key)] = known
+	}
+	b.conditions = append(b.conditions, condition{known, at})
+}
+
+// appendKey writes what tells questions without an expression apart. An absent list is
+// not an empty one.
+func (q *question) appendKey(key []byte) []byte {
+	text := func(s string) {
+		key = strconv.AppendInt(key, int64(len(s)), 10)
+		key = append(key, ':')
+		key = append(key, s...)
+	}
+	key = append(key, byte(q.kind))
+	text(q.attribute)
+	if q.names != nil {
+		key = append(key, 'n')
+		for _, name := range q.names {
+			text(name)
+		}
+	}
+	if q.templates != nil {
+		key = append(key, 't')
+		for i := range q.templates {
+			text(q.templates[i].text)
+			for _, p := range q.templates[i].parts {
+				key = append(key, byte(p.kind))
+			}
+		}
+	}
+	return key
+}
 
 func (b *builder) names(kind conditionKind, n *Names) {
 	if n != nil {
-		b.condition(condition{kind: kind, at: n.At, names: n.Values})
+		b.ask(question{kind: kind, names: n.Values}, n.At)
 	}
 }
 
 func (b *builder) templates(kind conditionKind, t *Templates) {
 	if t != nil {
-		b.condition(condition{kind: kind, at: t.At, templates: t.Values})
+		b.ask(question{kind: kind, templates: t.Values}, t.At)
 	}
 }
 
@@ -125,35 +175,32 @@ func (b *builder) sets(s *Sets, anyKind, allKind, noneKind conditionKind) {
 		return
 	}
 	if s.Any == nil && s.All == nil && s.None == nil {
-		b.condition(condition{at: s.At})
+		b.ask(question{}, s.At)
 	}
 	if s.Any != nil {
-		b.condition(condition{kind: anyKind, at: s.At, names: s.Any})
+		b.ask(question{kind: anyKind, names: s.Any}, s.At)
 	}
 	if s.All != nil {
-		b.condition(condition{kind: allKind, at: s.At, names: s.All})
+		b.ask(question{kind: allKind, names: s.All}, s.At)
 	}
 	if s.None != nil {
-		b.condition(condition{kind: noneKind, at: s.At, names: s.None})
+		b.ask(question{kind: noneKind, names: s.None}, s.At)
 	}
 }
 
 func (b *builder) attribute(a *AttributeMatch) {
-	k := condition{at: a.At, attribute: a.Name}
 	if !a.Present && a.Any == nil && a.All == nil && a.None == nil {
-		b.condition(k)
+		b.ask(question{attribute: a.Name}, a.At)
 	}
 	if a.Present {
-		k.kind = condAttributePresent
-		b.condition(k)
+		b.ask(question{kind: condAttributePresent, attribute: a.Name}, a.At)
 	}
 	for _, part := range []struct {
 		kind   conditionKind
 		values []Template
 	}{{condAttributeAny, a.Any}, {condAttributeAll, a.All}, {condAttributeNone, a.None}} {
 		if part.values != nil {
-			k.kind, k.templates = part.kind, part.values
-			b.condition(k)
+			b.ask(question{kind: part.kind, attribute: a.Name, templates: part.values}, a.At)
 		}
 	}
 }

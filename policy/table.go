@@ -30,7 +30,7 @@ type tablePattern struct {
 
 // isPublic: exactly one of the three ways, and it is public.
 func (e *entry) isPublic() bool {
-	return e.route.Public && !e.route.Forbid && len(e.route.Allow) == 0
+	return e.route.Public && !e.route.Forbid && len(e.clauses) == 0
 }
 
 // A Match is the route that covers a request, or none. The zero Match is none.
@@ -63,9 +63,10 @@ func (m *Match) Param(r *Request, name string) (string, bool) {
 // tenancy is nil without a tenancy block. The problems are all that is wrong, in the
 // order of the file; unless they are all warnings, there is no table.
 func NewTable(routes []*Route, tenancy *Tenancy) (*Table, []Problem) {
-	count := 0
+	count, requirements := 0, 0
 	for _, r := range routes {
 		count += len(r.Patterns)
+		requirements += len(r.Allow)
 	}
 	t := &Table{
 		entries:  make([]entry, len(routes)),
@@ -74,12 +75,14 @@ func NewTable(routes []*Route, tenancy *Tenancy) (*Table, []Problem) {
 		tenancy:  tenancy,
 	}
 	b := builder{table: t}
+	clauses := make([]clause, 0, requirements)
 	for i, r := range routes {
 		e := &t.entries[i]
-		*e = entry{route: r, table: t, clauses: make([]clause, len(r.Allow))}
+		first := len(clauses)
 		for j := range r.Allow {
-			e.clauses[j] = b.compile(&r.Allow[j])
+			clauses = append(clauses, b.compile(&r.Allow[j]))
 		}
+		*e = entry{route: r, table: t, clauses: clauses[first:len(clauses):len(clauses)]}
 		b.checkRoute(e)
 		b.addName(e)
 		b.addPatterns(e)

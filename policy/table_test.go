@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 )
@@ -318,4 +319,140 @@ func BenchmarkNewTable(b *testing.B) {
 			}
 		})
 	}
+}
+
+// What is written is let go; what is decided stays.
+func TestSettledTableDecidesTheSame(t *testing.T) {
+	routes := append(manyRoutes(t, 100), routesOf(t, "GET,POST *.a.test/x/{y}/")...)
+	routes[3].Public, routes[3].Allow = true, nil
+	table := tableOf(t, routes...)
+	type verdict struct {
+		outcome Outcome
+		reason  Reason
+		at      Position
+		unmet   string
+		scopes  string
+	}
+	ask := func() (list []verdict) {
+		for _, path := range []string{"/service0", "/service0/health", "/service7/tenants/acme/orders/12", "/service8/tenants/acme/orders/1/items/2", "/none"} {
+			for _, p := range []*Principal{nil, {}, {Tenant: "acme", Roles: []string{"reader"}, Scopes: []string{"orders:read"}}, {Tenant: "acme", Roles: []string{"reader"}}} {
+				r := requestOf(t, "GET", "h", path)
+				d := table.Match(r).Decide(p, r)
+				list = append(list, verdict{d.Outcome, d.Reason, d.At, fmt.Sprint(d.Unmet()), fmt.Sprint(d.Scopes())})
+			}
+		}
+		return list
+	}
+	before := ask()
+	table.Settle()
+	if after := ask(); !slices.Equal(before, after) {
+		t.Errorf("settled, the table decides %v, before %v", after, before)
+	}
+	for _, r := range routes {
+		if r.Allow != nil {
+			t.Errorf("route %s still has %v", r.Name, r.Allow)
+		}
+		if named, ok := table.Route(r.Name); !ok || named != r {
+			t.Errorf("route %s is called %v", r.Name, named)
+		}
+		again := patternsOf(t, r.Patterns[0].At, r.Name)
+		if fmt.Sprintf("%#v", r.Patterns) != fmt.Sprintf("%#v", again) {
+			t.Errorf("route %s has the patterns %#v, before %#v", r.Name, r.Patterns, again)
+		}
+	}
+	(*Table)(nil).Settle()
+}
+
+// Equal questions are one value; what differs only a little is not equal.
+func TestEqualQuestionsAreOne(t *testing.T) {
+	var b builder
+	b.table = &Table{}
+	at := func(text string) Template {
+		template, err := ParseTemplate(text, RefsInAllow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return template
+	}
+	different := []Requirement{
+		{Authenticated: &Flag{}},
+		{Roles: &Sets{Any: []string{"a", "b"}}},
+		{Roles: &Sets{Any: []string{"ab"}}},
+		{Roles: &Sets{Any: []string{"a1:b"}}},
+		{Roles: &Sets{Any: []string{}}},
+		{Roles: &Sets{}},
+		{Roles: &Sets{All: []string{"a", "b"}}},
+		{Scopes: &Sets{All: []string{"a", "b"}}},
+		{Authenticators: &Names{Values: []string{"a", "b"}}},
+		{Tenant: &Templates{Values: []Template{at("{path.tenant}")}}},
+		{Tenant: &Templates{Values: []Template{LiteralTemplate("{path.tenant}")}}},
+		{Owner: &Templates{Values: []Template{at("{path.tenant}")}}},
+		{Tenant: &Templates{Values: []Template{at("a"), at("b")}}},
+		{Attributes: []AttributeMatch{{Name: "a", Any: []Template{at("b")}}}},
+		{Attributes: []AttributeMatch{{Name: "b", Any: []Template{at("b")}}}},
+		{Attributes: []AttributeMatch{{Name: "b", Present: true}}},
+	}
+	seen := make(map[*question]int)
+	for i := range different {
+		first, again := b.compile(&different[i]), b.compile(&different[i])
+		q := first.conditions[0].question
+		if again.conditions[0].question != q {
+			t.Errorf("requirement %d is two questions", i)
+		}
+		if other, ok := seen[q]; ok {
+			t.Errorf("requirements %d and %d are one question", other, i)
+		}
+		seen[q] = i
+	}
+}
+
+// The parts of a pattern are pieces of its text.
+func TestPatternsPointIntoTheirText(t *testing.T) {
+	for _, text := range []string{
+		"GET,POST *.a.test/a/{a}/a/", "a.test/a.test/{test}", "/{a}/{rest...}", "GET /GET/{GET}", "/", "/{$}", "HEAD [::1]/x",
+	} {
+		list, err := ParsePattern(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range list {
+			p := &list[i]
+			if got := p.print(p.method); got != p.text {
+				t.Errorf("%q: its parts print as %q, its text is %q", text, got, p.text)
+			}
+			again, err := ParsePattern(p.text)
+			if err != nil || fmt.Sprintf("%#v", again[0]) != fmt.Sprintf("%#v", *p) {
+				t.Errorf("%q: %#v parses as %#v, %v", text, *p, again, err)
+			}
+		}
+	}
+}
+
+// A settled route takes less than a kilobyte, and next to no objects for the garbage
+// collector to visit.
+func TestSettledRouteIsSmall(t *testing.T) {
+	const n, maxBytes, maxObjects = 20_000, 900, 0.1
+	live := func() (bytes, objects uint64) {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc, m.HeapObjects
+	}
+	bytesBefore, objectsBefore := live()
+	made := make([]Route, n)
+	routes := make([]*Route, n)
+	for i, r := range manyRoutes(t, n) {
+		made[i] = *r
+		routes[i] = &made[i]
+	}
+	table := tableOf(t, routes...)
+	routes = nil
+	table.Settle()
+	bytesAfter, objectsAfter := live()
+	perRoute := float64(int64(bytesAfter-bytesBefore)) / n
+	objects := float64(int64(objectsAfter-objectsBefore)) / n
+	if perRoute > maxBytes || objects > maxObjects {
+		t.Errorf("a route takes %.0f bytes in %.2f objects, want at most %d in %.1f", perRoute, objects, maxBytes, maxObjects)
+	}
+	runtime.KeepAlive(table)
 }

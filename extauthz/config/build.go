@@ -32,9 +32,10 @@ type builder struct {
 	files *files
 	exprs *expressions
 	facts *facts
-	reuse *Loaded // the configuration before, whose unchanged authenticators go on; or nil
-	parts []*part // the authenticators, in file order
-	token int     // limits.token_bytes; 0: default
+	reuse *Loaded             // the configuration before, whose unchanged authenticators go on; or nil
+	parts []*part             // the authenticators, in file order
+	token int                 // limits.token_bytes; 0: default
+	lists map[string][]string // see list
 
 	shared   shared
 	store    *openStore // nil without
@@ -91,6 +92,22 @@ func (b *builder) failf(rule Rule, at policy.Position, remedy, format string, ar
 
 func (b *builder) warnf(rule Rule, at policy.Position, remedy, format string, args ...any) {
 	b.warnings = append(b.warnings, b.src.problem(rule, at, fmt.Sprintf(format, args...), remedy))
+}
+
+// list gives equal lists as one: many routes accept the same authenticators.
+func (b *builder) list(names []string) []string {
+	if len(names) == 0 {
+		return names
+	}
+	key := fmt.Sprintf("%q", names)
+	if known := b.lists[key]; known != nil {
+		return known
+	}
+	if b.lists == nil {
+		b.lists = make(map[string][]string)
+	}
+	b.lists[key] = names
+	return names
 }
 
 // isTainted says whether something in m was reported already, so that what is

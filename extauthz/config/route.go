@@ -13,17 +13,18 @@ func (b *builder) buildRoutes() {
 	b.gate.Paths = policy.PathOptions{AllowSemicolons: b.config.GetPaths().GetAllowSemicolons()}
 	routes := b.config.GetRoutes()
 	b.gate.Routes = make([]extauthz.Route, len(routes))
+	made := make([]policy.Route, len(routes)) // at once: what is thrown away later leaves no gaps between them
 	for i, m := range routes {
-		b.gate.Routes[i] = b.route(i, m)
+		b.gate.Routes[i] = b.route(i, m, &made[i])
 	}
 }
 
-// route translates one route.
-func (b *builder) route(index int, m *configv1.Route) extauthz.Route {
-	r := &policy.Route{
+// route translates one route; r is room for its half that the table has.
+func (b *builder) route(index int, m *configv1.Route, r *policy.Route) extauthz.Route {
+	*r = policy.Route{
 		Name: m.GetName(), At: b.pos.of(m), Index: index,
 		Public: m.GetPublic() != nil, Forbid: m.Forbid != nil,
-		Accept: m.GetAccept(), Opens: m.GetOpens(),
+		Accept: b.list(m.GetAccept()), Opens: m.GetOpens(),
 		Shadow: m.GetMode() == "shadow", Preflight: m.GetPreflight() == "allow",
 	}
 	b.patterns(m, r)
@@ -70,6 +71,9 @@ func (b *builder) patterns(m *configv1.Route, r *policy.Route) {
 		}
 	case len(m.GetMatch()) > 0:
 		r.Name = m.GetMatch()[0]
+		if len(r.Patterns) > 0 && r.Patterns[0].String() == r.Name {
+			r.Name = r.Patterns[0].String() // one text instead of two
+		}
 	case !b.isTainted(m):
 		b.errorf(b.pos.of(m), "give match, or a name by which Envoy's context extensions select it", "a route has neither match nor name")
 	}

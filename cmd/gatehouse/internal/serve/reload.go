@@ -68,8 +68,11 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 	loaded.Start()
 	now := time.Now()
 	s.metrics.Use(loaded.Snapshot, s.options.ShadowAll, now)
+	// Routes as written: the snapshot has what was made of them, at half the memory.
+	loaded.Config.Routes = nil
+	loaded.Gate.Table.Settle()
+	loaded.Gate.TCP.Settle()
 	s.gate.Swap(loaded.Snapshot)
-	loaded.Config.Routes = nil // as written; the snapshot has what was made of them
 	s.loaded.Store(loaded)
 	// Reading a file takes several times the memory of what is made of it, and with
 	// gcPercent the collector would let that stand. Beside the Checks, which go on.
