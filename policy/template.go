@@ -121,12 +121,14 @@ func ParseTemplate(text string, allowed Refs) (Template, error) {
 
 // LiteralTemplate is the template whose value is text, whatever braces it has.
 func LiteralTemplate(text string) Template {
-	t := Template{text: strings.NewReplacer("{", "{{", "}", "}}").Replace(text)}
+	t := Template{text: escapeBraces.Replace(text)}
 	if text != "" {
 		t.parts = []part{{partLiteral, text}}
 	}
 	return t
 }
+
+var escapeBraces = strings.NewReplacer("{", "{{", "}", "}}")
 
 func parseReference(name string, offset int, allowed Refs) (part, error) {
 	var names []string
@@ -247,6 +249,55 @@ func (t *Template) Names(refs Refs) []string {
 		}
 	}
 	return names
+}
+
+// References lists what t refers to, each as it is written between the braces.
+func (t *Template) References() []string {
+	var names []string
+	for _, p := range t.parts {
+		if name := p.reference(); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// reference is what a part refers to; "" for literal text.
+func (p *part) reference() string {
+	for i := range references {
+		if references[i].kind == p.kind {
+			return references[i].name + p.text
+		}
+	}
+	return ""
+}
+
+// Bind fills in what t says of a request, so that what is left depends on the principal
+// alone. If any of it is absent, so is the whole value, and ok is false.
+func (t *Template) Bind(r *Request, m Match) (bound Template, ok bool) {
+	s := scope{request: r, pattern: m.Pattern, tenancy: m.tenancy()}
+	bound = Template{At: t.At}
+	var text strings.Builder
+	for i := range t.parts {
+		p := t.parts[i]
+		if p.kind.refs()&RefPrincipal != 0 {
+			text.WriteString("{" + p.reference() + "}")
+			bound.parts = append(bound.parts, p)
+			continue
+		}
+		value := s.single(&p)
+		if value == "" {
+			return Template{}, false
+		}
+		text.WriteString(escapeBraces.Replace(value))
+		if last := len(bound.parts) - 1; last >= 0 && bound.parts[last].kind == partLiteral {
+			bound.parts[last].text += value
+		} else {
+			bound.parts = append(bound.parts, part{partLiteral, value})
+		}
+	}
+	bound.text = text.String()
+	return bound, len(t.parts) > 0
 }
 
 func (k partKind) refs() Refs {

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -145,10 +146,39 @@ func TestLiteralTemplate(t *testing.T) {
 	}
 }
 
-// FuzzParseTemplate: no panic, errors point into the text, and a template without
-// references is its text.
+func TestTemplateBind(t *testing.T) {
+	patterns, err := ParsePattern("/{tenant}/{rest...}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := Match{Pattern: &patterns[0]}
+	for _, tt := range []struct{ name, text, want string }{
+		{"what is of the request is filled in", "{path.tenant}/{query.q}: {username}", "a{{b/x: {username}"},
+		{"what is of the principal stays", "{tenant} {attributes.team}", "{tenant} {attributes.team}"},
+		{"literal braces stay literal", "{{{path.tenant}}}", "{{a{{b}}"},
+		{"one that is absent makes all of it absent", "{context.owner}{username}", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tmpl, err := ParseTemplate(tt.text, RefsInForward)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, ok := tmpl.Bind(&Request{Path: "/a%7Bb/c", Query: "q=x"}, m)
+			if got.String() != tt.want || ok != (tt.want != "") {
+				t.Errorf("Bind(%q) = %q, %t, want %q", tt.text, got.String(), ok, tt.want)
+			}
+		})
+	}
+	tmpl, _ := ParseTemplate("{path.x}-{tenant}-{attributes.a.b}-{tenant}", RefsInForward)
+	if got := tmpl.References(); !slices.Equal(got, []string{"path.x", "tenant", "attributes.a.b"}) {
+		t.Errorf("References = %q", got)
+	}
+}
+
+// FuzzParseTemplate: no panic, errors point into the text, a template without references is
+// its text, and one that is bound comes to the same.
 func FuzzParseTemplate(f *testing.F) {
-	for _, seed := range []string{"", "{path.x}", "{{}}", "a{tenant}b", "}", "{", "{attributes.{x}}"} {
+	for _, seed := range []string{"", "{path.x}", "{{}}", "a{tenant}b", "}", "{", "{attributes.{x}}", "{{{query.z}}}{username}", "{host}{tenant}"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -160,7 +190,16 @@ func FuzzParseTemplate(f *testing.F) {
 			}
 			return
 		}
-		tmpl.Eval(&Request{}, Match{}, &Principal{})
+		r := &Request{Host: "example.com", Query: "x=y&z=%7B%25"}
+		p := &Principal{Tenant: "acme", Username: "{ann}", Roles: []string{"a", "b"}}
+		want, there := tmpl.Eval(r, Match{}, p)
+		bound, ok := tmpl.Bind(r, Match{})
+		if got, still := bound.Eval(r, Match{}, p); ok && (got != want || still != there) || !ok && there {
+			t.Fatalf("ParseTemplate(%q).Bind = %q, which comes to %q, %t, want %q, %t", text, bound.String(), got, still, want, there)
+		}
+		if again, err := ParseTemplate(bound.String(), RefsInForward); err != nil || again.String() != bound.String() {
+			t.Fatalf("ParseTemplate(%q).Bind = %q, which reads as %q, %v", text, bound.String(), again.String(), err)
+		}
 		if !strings.ContainsAny(text, "{}") {
 			if got, ok := tmpl.Literal(); got != text || !ok {
 				t.Fatalf("ParseTemplate(%q).Literal() = %q, %v", text, got, ok)

@@ -68,10 +68,13 @@ func (s viewer) requirement(q *policy.Requirement) formula {
 	if q.Owner != nil {
 		asked = true
 		values, whole := evaluate(q.Owner.Values, s.request, s.match)
-		add(s.username(func(v string) bool {
-			return s.side.isWildcard(v) && len(q.Owner.Values) > 0 || !whole ||
-				slices.ContainsFunc(values, func(owner string) bool { return owner == v && !s.side.isWildcard(owner) })
-		}))
+		owns := s.username(func(v string) bool {
+			return !whole || slices.ContainsFunc(values, func(owner string) bool { return owner == v && !s.side.isWildcard(owner) })
+		})
+		if len(q.Owner.Values) > 0 {
+			owns = or(owns, s.ownsAll())
+		}
+		add(owns)
 	}
 	asked = s.sets(q, add) || asked
 	for i := range q.Attributes {
@@ -97,7 +100,7 @@ func (s viewer) requirement(q *policy.Requirement) formula {
 
 // tenant is that the tenant of the principal, or the one that it selects, holds.
 func (s viewer) tenant(holds func(*policy.Principal) bool) formula {
-	own := s.where(byTenant, func(v string) bool { return holds(s.side.Tenancy.Resolve(policy.Principal{Tenant: v}, true)) })
+	own := s.where(byTenant, func(v string) bool { return holds(s.resolve(v)) })
 	if !s.selects() {
 		return own
 	}
@@ -123,6 +126,19 @@ func (s viewer) username(holds func(string) bool) formula {
 	return f
 }
 
+// ownsAll is that the wildcard is the name of the principal, and counts: beside the wildcard
+// as a tenant, or as the name that it gives itself.
+func (s viewer) ownsAll() formula {
+	f := and(s.where(byUsername, s.side.isWildcard), s.where(byTenant, s.side.isWildcard))
+	if s.selects() {
+		f = and(s.is(bySelected, ""), f)
+	}
+	if s.imitates() {
+		f = or(and(s.is(byNamed, ""), f), s.where(byNamed, s.side.isWildcard))
+	}
+	return f
+}
+
 // selectable is that the side lets the principal act as whom it selects.
 func (s viewer) selectable() formula {
 	all := formula{op: allOf}
@@ -133,19 +149,43 @@ func (s viewer) selectable() formula {
 				continue
 			}
 			any.parts = append(any.parts, and(s.is(bySelected, selected), s.where(byTenant, func(v string) bool {
-				_, _, ok := s.side.Tenancy.Select(s.side.Tenancy.Resolve(policy.Principal{Tenant: v}, true), policy.Selection{Tenant: selected})
+				_, _, ok := s.side.Tenancy.Select(s.resolve(v), policy.Selection{Tenant: selected})
 				return ok
 			})))
 		}
 		all.parts = append(all.parts, any)
 	}
 	if s.imitates() {
-		all.parts = append(all.parts, or(s.is(byNamed, ""), s.where(byAuthenticator, func(v string) bool {
+		all.parts = append(all.parts, or(s.is(byNamed, ""), and(s.where(byNamed, isSelection), s.where(byAuthenticator, func(v string) bool {
 			a, ok := s.side.authenticator(v)
 			return ok && a.Impersonate
-		})))
+		}))))
 	}
 	return all
+}
+
+// repeated is that what the side takes for a selection could be two header lines.
+func (s viewer) repeated() formula {
+	any := formula{op: oneOf}
+	if s.selects() {
+		any.parts = append(any.parts, s.where(bySelected, isSelection).not())
+	}
+	if s.imitates() {
+		any.parts = append(any.parts, s.where(byNamed, isSelection).not())
+	}
+	return any
+}
+
+// isSelection tells whether a text can be one selection.
+func isSelection(text string) bool {
+	var none *policy.Tenancy
+	_, reason, _ := none.Select(&policy.Principal{}, policy.Selection{Username: text})
+	return reason != policy.ReasonSelectionRepeated
+}
+
+// resolve is a caller of a tenant.
+func (s viewer) resolve(tenant string) *policy.Principal {
+	return s.side.Tenancy.Resolve(policy.Principal{Tenant: tenant}, s.side.isWildcard(tenant))
 }
 
 // grants is that a grant of the side that adds something holds.
@@ -158,14 +198,15 @@ func (s viewer) grants(adds func(*policy.Grant) bool) formula {
 		if !adds(g) {
 			continue
 		}
-		f, known := s.granted[g]
+		key := grantKey{s.side, g}
+		f, known := s.granted[key]
 		if !known {
 			f = formula{op: oneOf}
 			as := viewer{space: s.space, side: s.side, base: true, request: &policy.Request{}}
 			for i := range g.When {
 				f.parts = append(f.parts, as.requirement(&g.When[i]))
 			}
-			s.granted[g] = f
+			s.granted[key] = f
 		}
 		any.parts = append(any.parts, f)
 	}

@@ -1,20 +1,19 @@
 // Package diff says which requests two policies answer differently, each with a smallest
 // request and principal that shows it. It is exact for the closed language: whatever it
-// does not report has the same answer. An expression is an atom, true or false whatever
-// else holds, so that of expressions it may report what cannot happen.
+// does not report has the same answer, and whatever it reports has been asked of both. An
+// expression is an atom, true or false whatever else holds, so that of expressions it may
+// report what cannot happen, and says what it assumes.
 //
 // Principals are those that authenticators make (see [Maker]), with what grants add on each
-// side, and as whom they may select to be. Which credentials an authenticator accepts is
-// not part of it.
+// side, and as whom they may select to be. A request is taken to have one credential, for
+// which the authenticator of that name makes the same principal on both sides: which
+// credentials an authenticator accepts, how it makes principals of them, and that identity
+// headers may be too large to be sent are not part of it.
 //
 // Start reading at [Compare]. walk.go finds every pair of patterns of which one decides in
 // the old table and the other in the new; vary.go gives a pair the requests that could
-// matter; search.go looks for a principal between the requirements of the two, which
-// condition.go makes formulas over the variables of space.go.
-//
-// One thing is known to be missed: where tenancy.select_header is switched on, public
-// routes whose forwarded values then depend on the selection are not among [Forwards].
-// Brute force finds it with the seeds 0x161ad and 0x5363346a75.
+// matter, for which uses.go finds the texts; search.go looks for a principal between the
+// requirements of the two, which condition.go makes formulas over the variables of space.go.
 package diff
 
 import (
@@ -86,25 +85,35 @@ func Compare(old, new Side) []Change {
 
 // A comparison is the state of one Compare.
 type comparison struct {
-	old, new Side
-	patterns []pattern // of both sides
-	fresh    string    // a segment that no pattern has
-	hosts    []string  // one of each kind that patterns tell apart
-	methods  []string
-	regions  map[regionKey]*region
-	identity bool // one principal can be two on the two sides, by other grants, tenants or realms
+	old, new   Side
+	patterns   []pattern // of both sides
+	fresh      string    // a segment that no pattern has
+	hosts      []string  // one of each kind that patterns tell apart
+	methods    []string
+	regions    map[regionKey]*region
+	bare       policy.Match // of preflights that pass
+	preflights bool         // some route lets CORS preflights pass
+	identity   bool         // one principal can be two on the two sides, by other grants, tenants or realms
 }
 
 // A region is what one pattern decides in the old table and one in the new.
 type region struct {
 	request  policy.Request // with the fewest segments
 	segments []string
-	old, new policy.Match
+	old, new ruling
 }
 
-type regionKey struct {
-	old, new           *policy.Pattern
-	oldRoute, newRoute *policy.Route
+// A regionKey is what decides a request on both sides.
+type regionKey struct{ old, new, oldAsked, newAsked matchKey }
+
+type matchKey struct {
+	pattern *policy.Pattern
+	route   *policy.Route
+}
+
+func keyOf(old, new ruling) regionKey {
+	of := func(m policy.Match) matchKey { return matchKey{m.Pattern, m.Route} }
+	return regionKey{of(old.Match), of(new.Match), of(old.asked), of(new.asked)}
 }
 
 // ordered sorts the regions by where the new file has them.
@@ -114,7 +123,7 @@ func (c *comparison) ordered() []*region {
 		list = append(list, r)
 	}
 	slices.SortFunc(list, func(a, b *region) int {
-		return cmp.Or(compareMatches(a.new, b.new), compareMatches(a.old, b.old), cmp.Compare(a.request.Path, b.request.Path),
+		return cmp.Or(compareMatches(a.new.shown(), b.new.shown()), compareMatches(a.old.shown(), b.old.shown()), cmp.Compare(a.request.Path, b.request.Path),
 			cmp.Compare(a.request.Method, b.request.Method), cmp.Compare(a.request.Host, b.request.Host))
 	})
 	return list
@@ -147,71 +156,43 @@ const maxAssumed = 512
 func (c *comparison) changes(r *region) []Change {
 	var list []Change
 	for _, direction := range []Direction{Widens, Narrows, Forwards, Answers} {
-		var given *Change
-		tried := 0
-		for request := range c.variations(r) {
-			old, new := c.old.match(&request), c.new.match(&request)
-			if keyOf(old, new) != keyOf(r.old, r.new) {
-				continue // another region's
-			}
-			found, undecided := c.find(direction, &request, old, new)
-			if found != nil && (given == nil || given.Direction == Undecided || len(found.Assumed) == 0) {
-				given = found
-			}
-			if given != nil && given.Direction != Undecided && (len(given.Assumed) == 0 || tried >= maxAssumed) {
-				break
-			}
-			tried++
-			if undecided && given == nil {
-				given = &Change{Direction: Undecided, Request: request, Old: verdict(old, -1), New: verdict(new, -1)}
-			}
-		}
-		if given != nil {
+		if given := c.change(direction, r); given != nil {
 			list = append(list, *given)
 		}
 	}
-	return append(list, c.preflights(r)...)
+	return list
 }
 
-func keyOf(old, new policy.Match) regionKey {
-	return regionKey{old.Pattern, new.Pattern, old.Route, new.Route}
-}
-
-// verdict is what a match says with the requirement that holds; -1: none.
-func verdict(m policy.Match, requirement int) Verdict {
-	v := Verdict{Route: m.Route, Pattern: m.Pattern}
-	if m.Route == nil {
-		return v
+// change looks among the requests of a region for one whose answer changes in a direction,
+// if there is one for which no expression is assumed to say anything.
+func (c *comparison) change(direction Direction, r *region) (given *Change) {
+	tried := 0
+	requests, all := c.variations(r)
+	for request := range requests {
+		old, new := c.rule(&c.old, &request), c.rule(&c.new, &request)
+		if keyOf(old, new) != keyOf(r.old, r.new) {
+			continue // another region's
+		}
+		found, undecided := c.find(direction, &request, old.Match, new.Match)
+		if found == nil && undecided && given == nil {
+			found = &Change{Direction: Undecided, Request: request, Old: old.verdict(-1), New: new.verdict(-1)}
+		}
+		if found != nil && (given == nil || given.Direction == Undecided || len(found.Assumed) == 0) {
+			given = found
+			if old.asked.Route != nil {
+				given.Preflight, given.Old = true, old.verdict(-1)
+			}
+			if new.asked.Route != nil {
+				given.Preflight, given.New = true, new.verdict(-1)
+			}
+		}
+		if given != nil && given.Direction != Undecided && (len(given.Assumed) == 0 || tried >= maxAssumed) {
+			break
+		}
+		tried++
 	}
-	v.At = m.Route.At
-	v.Allowed = m.Route.Public && !m.Route.Forbid
-	if requirement >= 0 {
-		v.Allowed, v.At = true, m.Route.Allow[requirement].At
+	if given == nil && !all && direction == Widens { // it may be any
+		given = &Change{Direction: Undecided, Request: r.request, Old: r.old.verdict(-1), New: r.new.verdict(-1), Preflight: r.old.asked.Route != nil || r.new.asked.Route != nil}
 	}
-	return v
-}
-
-// preflights are what becomes of CORS preflights, which pass without a principal.
-func (c *comparison) preflights(r *region) []Change {
-	passes := func(m policy.Match) bool { return m.Route != nil && m.Route.Preflight && !m.Route.Forbid }
-	before, after := passes(r.old), passes(r.new)
-	if before == after {
-		return nil
-	}
-	request := r.request
-	request.Method = "OPTIONS"
-	// What does not pass as a preflight is an ordinary request.
-	ordinary := c.old.match(&request)
-	change := Change{Direction: Widens, Preflight: true, Old: verdict(r.old, -1), New: verdict(r.new, -1)}
-	if before {
-		ordinary = c.new.match(&request)
-		change.Direction = Narrows
-	}
-	if ordinary.Route != nil && ordinary.Route.Public {
-		return nil
-	}
-	change.Old.Allowed, change.New.Allowed = before, after
-	request.Headers = []policy.Pair{{Name: "origin", Value: "https://example.com"}, {Name: "access-control-request-method", Value: r.request.Method}}
-	change.Request = request
-	return []Change{change}
+	return given
 }

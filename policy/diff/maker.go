@@ -13,8 +13,8 @@ type Authenticator struct {
 	Unscoped    bool   // its principals meet every scopes requirement
 	Impersonate bool   // its principals may name a user
 
-	// Wildcard: a tenant or username that is the wildcard counts as such. What a [Maker]
-	// writes out always does.
+	// Wildcard: a tenant that is the wildcard counts as such. What a [Maker] writes out
+	// always does.
 	Wildcard bool
 
 	// Makes are the kinds of principals that it makes; nil: any.
@@ -25,6 +25,7 @@ type Authenticator struct {
 // those of all tokens. Its zero value makes principals without anything.
 type Maker struct {
 	Subject, Username, Tenant Text
+	Issuer, TokenID           Text
 	Roles, Scopes             List
 	Attributes                map[string]List // the others are never there, unless AnyAttribute
 	AnyAttribute              bool
@@ -64,12 +65,22 @@ func (s viewer) made() formula {
 	return any
 }
 
+// exists is that some authenticator makes such a principal: one of the other side or, if that
+// has none of its name, one of this.
+func (s viewer) exists(other viewer) formula {
+	gone := s.where(byAuthenticator, func(name string) bool {
+		_, known := other.side.authenticator(name)
+		return !known
+	})
+	return or(other.made(), and(gone, s.made()))
+}
+
 func (s viewer) maker(a *Authenticator, m *Maker) formula {
 	all := formula{op: allOf}
 	for _, f := range []struct {
 		kind kind
 		text *Text
-	}{{bySubject, &m.Subject}, {byUsername, &m.Username}, {byTenant, &m.Tenant}} {
+	}{{bySubject, &m.Subject}, {byUsername, &m.Username}, {byTenant, &m.Tenant}, {byIssuer, &m.Issuer}, {byTokenID, &m.TokenID}} {
 		if s.asked[f.kind] {
 			all.parts = append(all.parts, s.where(f.kind, func(v string) bool { return f.text.allows(v, s.side, a, f.kind) }))
 		}
@@ -89,8 +100,7 @@ func (s viewer) maker(a *Authenticator, m *Maker) formula {
 	return all
 }
 
-// allows tells whether the text can be v; "": absent. An untrusted wildcard is no tenant, and
-// a name like any other.
+// allows tells whether the text can be v; "": absent. An untrusted wildcard is no tenant.
 func (t *Text) allows(v string, side *Side, a *Authenticator, k kind) bool {
 	switch {
 	case v == "":
@@ -98,7 +108,7 @@ func (t *Text) allows(v string, side *Side, a *Authenticator, k kind) bool {
 	case slices.Contains(t.Values, v):
 		return true
 	}
-	return t.Any && (k == bySubject || a.Wildcard || !side.isWildcard(v))
+	return t.Any && (k != byTenant || a.Wildcard || !side.isWildcard(v))
 }
 
 // list is that the variables of a kind, those of one attribute, are what a list can hold.
@@ -171,7 +181,7 @@ func (s *space) fits(p *policy.Principal, side *Side, a *Authenticator, m *Maker
 		kind  kind
 		text  *Text
 		value string
-	}{{bySubject, &m.Subject, p.Subject}, {byUsername, &m.Username, p.Username}, {byTenant, &m.Tenant, p.Tenant}} {
+	}{{bySubject, &m.Subject, p.Subject}, {byUsername, &m.Username, p.Username}, {byTenant, &m.Tenant, p.Tenant}, {byIssuer, &m.Issuer, p.Issuer}, {byTokenID, &m.TokenID, p.TokenID}} {
 		if s.asked[f.kind] && !f.text.allows(f.value, side, a, f.kind) {
 			return false
 		}
@@ -211,7 +221,7 @@ func (m *Maker) complete(p *policy.Principal, s *space) {
 		kind  kind
 		text  *Text
 		value *string
-	}{{bySubject, &m.Subject, &p.Subject}, {byUsername, &m.Username, &p.Username}, {byTenant, &m.Tenant, &p.Tenant}} {
+	}{{bySubject, &m.Subject, &p.Subject}, {byUsername, &m.Username, &p.Username}, {byTenant, &m.Tenant, &p.Tenant}, {byIssuer, &m.Issuer, &p.Issuer}, {byTokenID, &m.TokenID, &p.TokenID}} {
 		switch {
 		case *f.value != "" || s.asked[f.kind] || f.text.Optional:
 		case len(f.text.Values) > 0:

@@ -13,6 +13,9 @@ const (
 	// maxTries bounds how many principals are shown to expressions before one is reported
 	// for which they are assumed to say what is needed.
 	maxTries = 200
+	// maxRefuted bounds how many principals are looked at for whom a formula holds and the
+	// tables see no difference, before the search is given up.
+	maxRefuted = 5_000
 )
 
 // view is how a side sees principals of the request that m covers.
@@ -33,14 +36,14 @@ func (c *comparison) find(d Direction, r *policy.Request, old, new policy.Match)
 	return nil, false
 }
 
-// between looks for who passes on one side and not on the other: one requirement of the
-// former holds and the latter refuses.
+// between looks for who passes on one side and not on the other: one way to pass the
+// former is open, and none of the latter.
 func (c *comparison) between(d Direction, r *policy.Request, old, new policy.Match) (*Change, bool) {
 	from, to, refusing, passing := &c.old, &c.new, old, new
 	if d == Narrows {
 		from, to, refusing, passing = to, from, passing, refusing
 	}
-	if passing.Route == nil || passing.Route.Forbid || isPublic(refusing) {
+	if passing.Route == nil || passing.Route.Forbid {
 		return nil, false
 	}
 	result := func(p *policy.Principal, requirement int) *Change {
@@ -50,23 +53,39 @@ func (c *comparison) between(d Direction, r *policy.Request, old, new policy.Mat
 		} else {
 			change.New = verdict(new, requirement)
 		}
+		if p != nil && isPublic(refusing) { // who selects what it may not is refused even there
+			if d == Narrows {
+				change.New.Allowed = false
+			} else {
+				change.Old.Allowed = false
+			}
+		}
 		return change
 	}
-	if isPublic(passing) {
+	if isPublic(passing) && !isPublic(refusing) {
 		return result(nil, -1), false
 	}
-	s := newSpace(&c.old, &c.new, r, old, new)
+	s := newSpace(&c.old, &c.new, r, old, new, nil)
 	refused := s.view(from, refusing).passes().not()
-	ways := s.view(to, passing).ways()
+	if refused.isNever() {
+		return nil, false
+	}
+	passages := s.view(to, passing).passages()
+	// Who there is comes last: it is about all that the others ask for.
+	there := s.view(from, refusing).exists(s.view(to, passing))
 	made := s.view(to, passing).made()
 	undecided := false
 	var likely *Change
-	for i := range ways {
-		found, gaveUp := s.solve(and(made, ways[i], refused), to, func(w *witness) bool {
+	for _, p := range passages {
+		who := there
+		if p.identified {
+			who = made
+		}
+		found, gaveUp := s.solve(and(who, p.formula, refused), to, func(w *witness) bool {
 			return c.passes(&c.old, r, old, w) == (d == Narrows) && c.passes(&c.new, r, new, w) == (d == Widens)
 		})
 		if found != nil {
-			change := result(found.principal, i)
+			change := result(found.principal, p.requirement)
 			change.Selected, change.Assumed = found.selected, found.assumed
 			if len(found.assumed) == 0 {
 				return change, false
@@ -85,38 +104,55 @@ func (c *comparison) passes(side *Side, r *policy.Request, m policy.Match, w *wi
 	if m.Route == nil {
 		return false
 	}
-	p := side.On(w.principal)
 	if !slices.Contains(side.consults(m.Route), w.principal.Authenticator) {
 		return isPublic(m)
 	}
-	ok := true
-	if !r.TCP {
-		p, ok = side.As(p, w.selected)
-	}
+	p, ok := w.on(side, r)
 	return ok && m.Decide(p, r).Outcome == policy.Allowed
 }
 
-func isPublic(m policy.Match) bool { return m.Route != nil && m.Route.Public && !m.Route.Forbid }
-
-// ways are the formulas of which each lets a principal pass a route with requirements.
-func (s viewer) ways() []formula {
-	if isPublic(s.match) {
-		return []formula{always}
+// on is the principal of a witness as a side has it; false if it selects what it may not.
+func (w *witness) on(side *Side, r *policy.Request) (*policy.Principal, bool) {
+	p := side.on(w.bare)
+	if r.TCP {
+		return p, true
 	}
-	var list []formula
+	return side.As(p, w.selected)
+}
+
+// A passage is one way to pass a route: as somebody, or as nobody on a public one.
+type passage struct {
+	formula     formula
+	identified  bool
+	requirement int // that holds; -1: none is asked
+}
+
+// passages are the ways to pass a route.
+func (s viewer) passages() []passage {
+	switch {
+	case s.match.Route == nil || s.match.Route.Forbid:
+		return nil
+	case isPublic(s.match):
+		return []passage{{s.consulted().not(), false, -1}, {and(s.consulted(), s.selectable()), true, -1}}
+	}
+	var list []passage
 	selectable := s.selectable()
 	for i := range s.match.Route.Allow {
-		list = append(list, and(s.consulted(), s.requirement(&s.match.Route.Allow[i]), selectable))
+		list = append(list, passage{and(s.consulted(), s.requirement(&s.match.Route.Allow[i]), selectable), true, i})
 	}
 	return list
 }
 
 // passes is that a principal passes.
 func (s viewer) passes() formula {
-	if s.match.Route == nil || s.match.Route.Forbid {
-		return never
+	if isPublic(s.match) {
+		return or(s.consulted().not(), s.selectable())
 	}
-	return or(s.ways()...)
+	any := formula{op: oneOf}
+	for _, p := range s.passages() {
+		any.parts = append(any.parts, p.formula)
+	}
+	return any
 }
 
 // consulted is that the route looks at the authenticator of the principal.
@@ -138,40 +174,40 @@ type solver struct {
 
 // A witness is a principal for which a formula holds.
 type witness struct {
-	principal *policy.Principal
+	principal *policy.Principal // as one side has it
+	bare      policy.Principal  // before tenancy makes something of it
 	selected  policy.Selection
 	assumed   []Assumption // what expressions have to say besides
 }
 
-// solve gives the first principal, the least ones first, for which f holds, as one side
-// has it. Where expressions have a say, they are asked: confirmed tells whether a
-// witness is one indeed. If none is, the first one counts, with what it assumes. gaveUp
-// says that there may be some, and that looking for them takes too long.
+// solve gives the first principal, the least ones first, for which f holds and confirmed
+// too, as one side has it. Where expressions have a say it may be that none is confirmed:
+// then the first one counts, with what it assumes. gaveUp says that there may be some, and
+// that looking for them takes too long.
 func (s *space) solve(f formula, side *Side, confirmed func(*witness) bool) (found *witness, gaveUp bool) {
 	v := &solver{variables: s.variables, chosen: make([]int, len(s.variables))}
 	for i := range v.chosen {
 		v.chosen[i] = -1
 	}
-	tries := 0
+	tries, refuted := 0, 0
 	v.accept = func(chosen []int) bool {
 		w := s.witness(chosen, side)
-		if len(w.assumed) == 0 {
-			found = w
-			return true
-		}
-		if confirmed(w) {
+		switch {
+		case confirmed(w):
 			w.assumed = nil
 			found = w
 			return true
-		}
-		if found == nil {
+		case len(w.assumed) == 0:
+			refuted++
+			return refuted >= maxRefuted
+		case found == nil:
 			found = w
 		}
 		tries++
 		return tries >= maxTries
 	}
 	v.search(&f)
-	return found, found == nil && v.steps > maxSteps
+	return found, found == nil && (v.steps > maxSteps || refuted >= maxRefuted)
 }
 
 // search tries values until one is accepted.
@@ -204,6 +240,14 @@ func (v *solver) eval(f *formula) (holds bool, open int) {
 			return false, -1
 		}
 		return false, f.variable
+	}
+	if f.op == told {
+		for _, i := range f.on {
+			if v.chosen[i] < 0 {
+				return false, i
+			}
+		}
+		return f.tell(v.chosen), -1
 	}
 	stop := f.op == oneOf // the value of a part that decides
 	open = -1
@@ -246,6 +290,10 @@ func (s *space) witness(chosen []int, side *Side) *witness {
 			p.Username = v.values[at]
 		case byTenant:
 			p.Tenant = v.values[at]
+		case byIssuer:
+			p.Issuer = v.values[at]
+		case byTokenID:
+			p.TokenID = v.values[at]
 		case bySelected:
 			w.selected.Tenant = v.values[at]
 		case byNamed:
@@ -264,8 +312,13 @@ func (s *space) witness(chosen []int, side *Side) *witness {
 			p.Attributes[v.name] = a
 		}
 	}
+	for _, other := range []*Side{s.new, s.old} {
+		if _, known := side.authenticator(p.Authenticator); !known {
+			side = other
+		}
+	}
 	s.fit(&p, side)
-	w.principal = side.complete(p)
+	w.bare, w.principal = p, side.complete(p)
 	return w
 }
 

@@ -26,32 +26,18 @@ type Side struct {
 	// nil: nothing.
 	Forwarded func(*policy.Route) map[string]Value
 
-	// Refused is how a refusal looks to the client, in any form that two sides can
-	// compare: unauthenticated or forbidden; the route is nil where none covers the
-	// request. nil: all look the same.
-	Refused func(r *policy.Route, unauthenticated bool) string
+	// Anonymous is whom the upstream is told of where nobody is identified; nil: of nobody.
+	Anonymous *policy.Principal
+
+	// Refused is how a refusal for one of these reasons looks to the client, in any form
+	// that two sides can compare: [policy.ReasonNoRoute] (the route is nil),
+	// [policy.ReasonRouteForbids], [policy.ReasonRequirement], [policy.ReasonNoCredential],
+	// [policy.ReasonTenantNotSelectable], [policy.ReasonSelectionRepeated]. nil: all look the
+	// same.
+	Refused func(r *policy.Route, why policy.Reason) string
 
 	who   string            // see common
 	texts map[string]string // see authenticatorText
-}
-
-// A Value is one thing that the upstream gets.
-type Value struct {
-	Text     string           // in a form that differs where it does
-	Template *policy.Template // that it is the value of; nil: the text says it all
-	Identity bool             // it tells about the caller in other ways, and is there only with one
-}
-
-// match finds what decides a request.
-func (s *Side) match(r *policy.Request) policy.Match {
-	if !r.TCP {
-		return s.Table.Match(r)
-	}
-	for _, row := range s.TCP.Rows() {
-		named := policy.Request{Context: []policy.Pair{{Name: policy.RouteName, Value: row.Route.Name}}}
-		return s.TCP.Match(&named)
-	}
-	return policy.Match{Reason: policy.ReasonNotHTTP}
 }
 
 // consults names the authenticators of the side that a route looks at.
@@ -97,12 +83,13 @@ func (s *Side) reads(p *policy.Principal, want string) bool {
 	return p.Wildcard || slices.Contains(s.Tenancy.Readable(p.Tenant), want)
 }
 
-// complete is p as the side's authenticator makes it.
+// complete is p as the side's authenticator makes it. As a username, the wildcard counts
+// beside the wildcard as a tenant only.
 func (s *Side) complete(p policy.Principal) *policy.Principal {
 	if a, ok := s.authenticator(p.Authenticator); ok {
 		p.Realm, p.Unscoped = a.Realm, a.Unscoped
 	}
-	return s.Tenancy.Resolve(p, true)
+	return s.Tenancy.Resolve(p, s.isWildcard(p.Tenant))
 }
 
 // On gives the principal of a change as a side has it: its realm, what it reads, and what
@@ -115,7 +102,12 @@ func (s *Side) On(p *policy.Principal) *policy.Principal {
 	if as.Wildcard && s.Tenancy != nil {
 		as.Tenant = s.Tenancy.Wildcard
 	}
-	completed := s.complete(as)
+	return s.on(as)
+}
+
+// on is a principal of a side before tenancy and grants make something of it.
+func (s *Side) on(p policy.Principal) *policy.Principal {
+	completed := s.complete(p)
 	if a, ok := s.authenticator(p.Authenticator); ok {
 		completed.Authenticator = a.known()
 	}

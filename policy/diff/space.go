@@ -3,6 +3,7 @@ package diff
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
@@ -23,6 +24,8 @@ const (
 	bySubject
 	byUsername
 	byTenant
+	byIssuer
+	byTokenID
 	bySelected // the tenant that the caller asks to act for
 	byNamed    // the user that the caller asks to act as
 	byRole
@@ -45,19 +48,25 @@ type space struct {
 	index     map[string]int
 	mentioned map[kind][]string // values that conditions name
 	asked     map[kind]bool     // by some condition, or for what is forwarded
-	granted   map[*policy.Grant]formula
+	granted   map[grantKey]formula
 	old, new  *Side
 	request   *policy.Request
 }
 
-// newSpace collects what the requirements mention, so that the values of a variable are
-// known before conditions on it are made.
-func newSpace(old, new *Side, request *policy.Request, matches ...policy.Match) *space {
+// A grantKey is a grant as one side evaluates its conditions.
+type grantKey struct {
+	side  *Side
+	grant *policy.Grant
+}
+
+// newSpace collects what the requirements mention, and what is forwarded, so that the
+// values of a variable are known before conditions on it are made.
+func newSpace(old, new *Side, request *policy.Request, was, is policy.Match, forwarded []pairing) *space {
 	s := &space{
-		index: map[string]int{}, mentioned: map[kind][]string{}, asked: map[kind]bool{}, granted: map[*policy.Grant]formula{},
+		index: map[string]int{}, mentioned: map[kind][]string{}, asked: map[kind]bool{}, granted: map[grantKey]formula{},
 		old: old, new: new, request: request,
 	}
-	for _, m := range matches {
+	for _, m := range []policy.Match{was, is} {
 		if m.Route == nil {
 			continue
 		}
@@ -75,16 +84,29 @@ func newSpace(old, new *Side, request *policy.Request, matches ...policy.Match) 
 	if old.common() != new.common() { // what is made of one and the same tenant may be forwarded
 		s.asked[byTenant], s.asked[byUsername] = true, true
 	}
+	for i := range forwarded {
+		s.mentionForwarded(&forwarded[i])
+	}
 	s.mentionMakers()
 	s.add(variable{kind: byAuthenticator, values: s.authenticators()})
-	s.add(variable{kind: bySubject, values: append([]string{"", unlike("someone", s.mentioned[bySubject])}, s.mentioned[bySubject]...)})
-	usernames, tenants := s.usernames(), s.tenants()
+	s.add(variable{kind: bySubject, values: s.texts(bySubject, "someone")})
+	usernames, tenants := s.texts(byUsername, "somebody"), s.tenants()
+	for _, side := range []*Side{s.old, s.new} {
+		if t := side.Tenancy; t != nil && t.Wildcard != "" && !slices.Contains(usernames, t.Wildcard) {
+			usernames = append(usernames, t.Wildcard)
+		}
+	}
 	s.add(variable{kind: byUsername, values: usernames})
 	s.add(variable{kind: byTenant, values: tenants})
-	s.add(variable{kind: bySelected, values: slices.DeleteFunc(slices.Clone(tenants), func(v string) bool { return s.old.isWildcard(v) || s.new.isWildcard(v) })})
-	s.add(variable{kind: byNamed, values: usernames})
+	s.add(variable{kind: byIssuer, values: s.texts(byIssuer, "issuer")})
+	s.add(variable{kind: byTokenID, values: s.texts(byTokenID, "token")})
+	s.add(variable{kind: bySelected, values: append(tenants[:len(tenants):len(tenants)], twoLines)})
+	s.add(variable{kind: byNamed, values: append(usernames[:len(usernames):len(usernames)], twoLines)})
 	return s
 }
+
+// twoLines is a selection that could be two header lines.
+const twoLines = "one,two"
 
 // mentionAll notes what a requirement compares with.
 func (s *space) mentionAll(q *policy.Requirement, r *policy.Request, m policy.Match) {
@@ -109,6 +131,92 @@ func (s *space) mentionAll(q *policy.Requirement, r *policy.Request, m policy.Ma
 	}
 }
 
+// mentionForwarded notes what tells apart two values that the sides make of a principal in
+// different ways.
+func (s *space) mentionForwarded(p *pairing) {
+	if p.old.isSame(&p.new) && (len(p.old.refers) < 2 || p.old.value.Identity) {
+		return
+	}
+	constants := append(p.old.constants(&p.new), p.new.constants(&p.old)...)
+	for _, reference := range append(slices.Clone(p.old.refers), p.new.refers...) {
+		switch attribute, isAttribute := strings.CutPrefix(reference, "attributes."); {
+		case reference == "roles":
+			s.listed(byRole, "", constants, func(m *Maker) List { return m.Roles })
+		case reference == "scopes":
+			s.listed(byScope, "", constants, func(m *Maker) List { return m.Scopes })
+		case isAttribute:
+			s.listed(byAttribute, attribute, constants, func(m *Maker) List {
+				l, known := m.Attributes[attribute]
+				l.Any = l.Any || !known && m.AnyAttribute
+				return l
+			})
+		default:
+			k, ok := map[string]kind{"tenant": byTenant, "tenants": byTenant, "username": byUsername, "subject": bySubject, "issuer": byIssuer, "token_id": byTokenID}[reference]
+			if ok {
+				s.asked[k] = true
+				s.mention(k, constants)
+			}
+		}
+	}
+}
+
+// constants are texts of principals for which a template comes to the constant b, whole or
+// item by item.
+func (b *bound) constants(template *bound) []string {
+	if len(b.refers) > 0 || b.text == "" || len(template.refers) == 0 || template.value.Identity {
+		return nil
+	}
+	text := template.template.String()
+	before, after := text[:strings.IndexByte(text, '{')], text[strings.LastIndexByte(text, '}')+1:]
+	middle := strings.TrimSuffix(strings.TrimPrefix(b.text, before), after)
+	return append(strings.Split(middle, ","), middle)
+}
+
+// listed makes variables of all that a list can hold, and of one value more where it can
+// hold any.
+func (s *space) listed(k kind, name string, constants []string, of func(*Maker) List) {
+	have := func(value string) {
+		switch {
+		case value == "":
+		case k == byAttribute:
+			s.attribute(name, value)
+		default:
+			s.add(variable{kind: k, name: value})
+		}
+	}
+	open := false
+	for _, side := range []*Side{s.old, s.new} {
+		for i := range side.Authenticators {
+			a := &side.Authenticators[i]
+			open = open || a.Makes == nil
+			for j := range a.Makes {
+				l := of(&a.Makes[j])
+				open = open || l.Any
+				for _, value := range slices.Concat(l.All, l.Of, l.Default) {
+					have(value)
+				}
+			}
+		}
+	}
+	if !open {
+		return
+	}
+	for _, value := range constants {
+		have(value)
+	}
+	if k == byAttribute {
+		have(other)
+		return
+	}
+	var names []string
+	for i := range s.variables {
+		if s.variables[i].kind == k {
+			names = append(names, s.variables[i].name)
+		}
+	}
+	have(unlike("other", names))
+}
+
 // mentionMakers notes the names and tenants of principals that are written out, where
 // some condition asks for such.
 func (s *space) mentionMakers() {
@@ -119,7 +227,7 @@ func (s *space) mentionMakers() {
 				for _, f := range []struct {
 					kind kind
 					text *Text
-				}{{bySubject, &m.Subject}, {byUsername, &m.Username}, {byTenant, &m.Tenant}} {
+				}{{bySubject, &m.Subject}, {byUsername, &m.Username}, {byTenant, &m.Tenant}, {byIssuer, &m.Issuer}, {byTokenID, &m.TokenID}} {
 					if s.asked[f.kind] {
 						s.mention(f.kind, f.text.Values)
 					}
@@ -157,25 +265,22 @@ func (s *space) authenticators() []string {
 	return names
 }
 
-func (s *space) usernames() []string {
-	values := append([]string{"", unlike("someone", s.mentioned[byUsername])}, s.mentioned[byUsername]...)
-	for _, side := range []*Side{s.old, s.new} {
-		if t := side.Tenancy; t != nil && t.Wildcard != "" && !slices.Contains(values, t.Wildcard) {
-			values = append(values, t.Wildcard)
-		}
-	}
-	return values
+// texts are the values of a text: none, one that nobody mentions, and what is mentioned.
+func (s *space) texts(k kind, base string) []string {
+	return append([]string{"", unlike(base, s.mentioned[k])}, s.mentioned[k]...)
 }
 
 // tenants are enough to have every combination of being one of those that are mentioned
-// and reading them: each of them, one below each, another one, and who reads all.
+// and reading them, and of being selected: each of them and of its ancestors, one below
+// each, another one, and who reads all.
 func (s *space) tenants() []string {
-	values := append([]string{"", unlike("other", s.mentioned[byTenant])}, s.mentioned[byTenant]...)
+	values := s.texts(byTenant, "other")
 	add := func(v string) {
 		if v != "" && !slices.Contains(values, v) {
 			values = append(values, v)
 		}
 	}
+	named := values[1:]
 	for _, side := range []*Side{s.old, s.new} {
 		t := side.Tenancy
 		if t == nil {
@@ -183,9 +288,20 @@ func (s *space) tenants() []string {
 		}
 		add(t.Default)
 		if t.Separator != "" {
-			for _, m := range s.mentioned[byTenant] {
-				if m != t.Wildcard {
-					add(m + t.Separator + unlike("x", s.mentioned[byTenant]))
+			for _, m := range named {
+				if m == t.Wildcard {
+					continue
+				}
+				for i := range m {
+					if strings.HasPrefix(m[i:], t.Separator) {
+						add(m[:i])
+					}
+				}
+				add(m + t.Separator + unlike("x", s.mentioned[byTenant]))
+				for _, other := range []*Side{s.old, s.new} { // is a part of a name to one side only
+					if o := other.Tenancy; o != nil && o.Wildcard != "" && o.Wildcard != t.Wildcard {
+						add(m + t.Separator + o.Wildcard)
+					}
 				}
 			}
 		}

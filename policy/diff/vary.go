@@ -10,24 +10,43 @@ import (
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
-// maxVariations bounds the requests that are tried for one region.
+// maxVariations bounds the requests that are tried for one region. Where there are more, and
+// none of these changes its answer, the region is [Undecided].
 const maxVariations = 4096
 
-// A blank is a part of a region's requests whose text requirements refer to.
+// A blank is a part of a region's requests whose text the routes refer to.
 type blank struct {
 	segment int    // its index in the path
 	rest    bool   // it is what follows from there on
 	context string // or the context extension of this name
+	query   string // or the query parameter of this name
 	header  string // or the header of this name
 	method  bool   // or the method
 	texts   []string
 }
 
-// variations are the requests of a region that can differ in what requirements make of
-// them, the plain one first: what they refer to is absent where it can be, is a text that
-// they name, or is one that nobody names, and different from others of these.
-func (c *comparison) variations(r *region) iter.Seq[policy.Request] {
+func (b *blank) isSame(other *blank) bool {
+	return b.segment == other.segment && b.rest == other.rest && b.context == other.context && b.query == other.query &&
+		b.header == other.header && b.method == other.method
+}
+
+func (b *blank) add(texts ...string) {
+	for _, text := range texts {
+		if !slices.Contains(b.texts, text) {
+			b.texts = append(b.texts, text)
+		}
+	}
+}
+
+// variations are the requests of a region that can differ in what the routes make of them,
+// the plain one first: what they refer to is absent where it can be, is a text that makes
+// two things equal, or is one that nobody names, and different from others of these.
+func (c *comparison) variations(r *region) (requests iter.Seq[policy.Request], all bool) {
 	blanks := c.blanks(r)
+	number := 1
+	for i := range blanks {
+		number = min(number*len(blanks[i].texts), maxVariations+1)
+	}
 	return func(yield func(policy.Request) bool) {
 		chosen := make([]int, len(blanks))
 		for range maxVariations {
@@ -45,13 +64,14 @@ func (c *comparison) variations(r *region) iter.Seq[policy.Request] {
 				return
 			}
 		}
-	}
+	}, number <= maxVariations
 }
 
 // fill is the request with the chosen texts.
 func fill(r *region, blanks []blank, chosen []int) policy.Request {
 	request := r.request
 	path := slices.Clone(r.segments)
+	var query []string
 	for i := range blanks {
 		b, text := &blanks[i], blanks[i].texts[chosen[i]]
 		switch {
@@ -65,80 +85,77 @@ func fill(r *region, blanks []blank, chosen []int) policy.Request {
 			if text != "" {
 				request.Context = append(slices.Clone(request.Context), policy.Pair{Name: b.context, Value: text})
 			}
+		case b.query != "":
+			if text != "" {
+				query = append(query, percent(b.query)+"="+percent(text))
+			}
 		case b.rest:
 			path = path[:min(b.segment, len(path))]
-			if text != "" {
-				path = append(path, strings.Split(text, "/")...)
+			if escaped, ok := escape(text); ok {
+				path = append(path, strings.Split(escaped, "/")...)
 			}
 		case b.segment < len(path):
-			path[b.segment] = text
+			if escaped, ok := escape(text); ok && !strings.Contains(escaped, "/") {
+				path[b.segment] = escaped
+			}
 		}
 	}
 	if !request.TCP {
 		request.Path = "/" + strings.Join(path, "/")
+		request.Query = strings.Join(query, "&")
 	}
 	return request
 }
 
-// blanks finds what the requirements of both routes refer to.
+// blanks finds what both routes refer to, and the texts of it that matter.
 func (c *comparison) blanks(r *region) []blank {
-	var named []string // texts that conditions compare with
-	type reference struct {
-		name string
-		m    *policy.Match
-	}
-	for _, side := range []*Side{&c.old, &c.new} {
-		if t := side.Tenancy; t != nil && t.Default != "" && !slices.Contains(named, t.Default) {
-			named = append(named, t.Default) // whose tenant is the wildcard has it
-		}
-	}
-	var paths []reference
-	var contexts []string
-	for _, m := range []*policy.Match{&r.old, &r.new} {
-		if m.Route == nil {
-			continue
-		}
-		for _, t := range templates(m.Route) {
-			if text, literal := t.Literal(); literal && !slices.Contains(named, text) {
-				named = append(named, text)
-			}
-			for _, name := range t.Names(policy.RefPath) {
-				paths = append(paths, reference{name, m})
-			}
-			for _, name := range t.Names(policy.RefContext) {
-				if name != policy.RouteName && !slices.Contains(contexts, name) {
-					contexts = append(contexts, name)
-				}
-			}
-		}
-	}
 	var list []blank
-	for _, ref := range paths {
-		if b, ok := c.place(r, ref.m, ref.name, named); ok && !slices.ContainsFunc(list, func(known blank) bool { return known.segment == b.segment && known.rest == b.rest }) {
-			list = append(list, b)
+	at := func(b blank) *blank {
+		for i := range list {
+			if list[i].isSame(&b) {
+				return &list[i]
+			}
+		}
+		list = append(list, b)
+		return &list[len(list)-1]
+	}
+	uses := c.uses(r)
+	for i := range uses {
+		u := &uses[i]
+		for _, name := range u.template.Names(policy.RefPath) {
+			if b, ok := c.place(r, u.match, name); ok {
+				at(b).add(u.texts["path."+name]...)
+			}
+		}
+		for _, name := range u.template.Names(policy.RefContext) {
+			if name != policy.RouteName {
+				b := at(blank{context: name, segment: -1})
+				b.add("", c.fresh, c.fresh+"y")
+				b.add(u.texts["context."+name]...)
+			}
+		}
+		for _, name := range u.template.Names(policy.RefQuery) {
+			b := at(blank{query: name, segment: -1})
+			b.add("", c.fresh, c.fresh+"y")
+			b.add(u.texts["query."+name]...)
 		}
 	}
 	said := sayings(r)
 	for _, name := range said.contexts {
-		if name != policy.RouteName && !slices.Contains(contexts, name) {
-			contexts = append(contexts, name)
+		if name != policy.RouteName {
+			b := at(blank{context: name, segment: -1})
+			b.add("", c.fresh, c.fresh+"y")
+			b.add(said.texts...)
 		}
-	}
-	for _, name := range contexts {
-		texts := append([]string{"", "owner", "owners"}, named...)
-		list = append(list, blank{context: name, segment: -1, texts: append(texts, said.texts...)})
 	}
 	for _, name := range said.headers {
-		list = append(list, blank{header: name, segment: -1, texts: append([]string{"", "x"}, said.texts...)})
+		at(blank{header: name, segment: -1}).add(append([]string{"", c.fresh}, said.texts...)...)
 	}
 	if said.methods {
-		texts := []string{r.request.Method}
-		for _, method := range append(slices.Clone(c.methods), usualMethods...) {
-			if !slices.Contains(texts, method) {
-				texts = append(texts, method)
-			}
-		}
-		list = append(list, blank{method: true, segment: -1, texts: texts})
+		b := at(blank{method: true, segment: -1})
+		b.add(r.request.Method)
+		b.add(c.methods...)
+		b.add(usualMethods...)
 	}
 	// What is cut is cut before a segment behind it is filled.
 	slices.SortStableFunc(list, func(a, b blank) int { return a.segment - b.segment })
@@ -165,7 +182,7 @@ func sayings(r *region) saying {
 			*list = append(*list, text)
 		}
 	}
-	for _, m := range []policy.Match{r.old, r.new} {
+	for _, m := range []policy.Match{r.old.Match, r.new.Match} {
 		if m.Route == nil {
 			continue
 		}
@@ -192,7 +209,7 @@ func sayings(r *region) saying {
 }
 
 // place is where a wildcard of a pattern stands in the region's path.
-func (c *comparison) place(r *region, m *policy.Match, name string, named []string) (blank, bool) {
+func (c *comparison) place(r *region, m policy.Match, name string) (blank, bool) {
 	if m.Pattern == nil {
 		return blank{}, false
 	}
@@ -202,71 +219,50 @@ func (c *comparison) place(r *region, m *policy.Match, name string, named []stri
 	for i, segment := range path {
 		switch segment {
 		case "{" + name + "}":
-			b := blank{segment: i, texts: []string{c.fresh, c.fresh + "y"}}
-			if i < len(r.segments) && r.segments[i] != c.fresh {
-				b.texts[0] = r.segments[i] // another pattern's literal, or ours of the other side
+			b := blank{segment: i}
+			if i < len(r.segments) {
+				b.add(unescaped(r.segments[i])) // it may be another pattern's literal, or ours of the other side
 			}
-			for _, v := range named {
-				if escaped, ok := escape(v); ok && !strings.Contains(escaped, "/") {
-					b.texts = append(b.texts, escaped)
-				}
-			}
+			b.add(c.fresh, c.fresh+"y")
 			return b, true
 		case "{" + name + "...}":
-			b := blank{segment: len(p.segments), rest: true, texts: []string{"", c.fresh, c.fresh + "y"}}
+			b := blank{segment: len(p.segments), rest: true}
 			if len(r.segments) > len(p.segments) {
-				b.texts[0] = strings.Join(r.segments[len(p.segments):], "/")
-				b.texts = append(b.texts, "")
+				b.add(unescaped(strings.Join(r.segments[len(p.segments):], "/")))
 			}
-			for _, v := range named {
-				if escaped, ok := escape(v); ok {
-					b.texts = append(b.texts, escaped)
-				}
-			}
+			b.add("", c.fresh, c.fresh+"y")
 			return b, true
 		}
 	}
 	return blank{}, false
 }
 
+// unescaped is the text of a canonical path.
+func unescaped(path string) string {
+	r := policy.Request{Path: path}
+	return r.DecodedPath()
+}
+
 // escape is the path whose decoded text is v, without its first slash; not every text is
 // one.
 func escape(v string) (string, bool) {
-	var b strings.Builder
-	for i := 0; i < len(v); i++ {
-		if c := v[i]; c == '/' || c == '-' || c == '.' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	r, _, ok := policy.ParseRequest("GET", defaultHost, "/"+b.String(), policy.PathOptions{AllowSemicolons: true})
+	escaped := strings.ReplaceAll(percent(v), "%2F", "/")
+	r, _, ok := policy.ParseRequest("GET", defaultHost, "/"+escaped, policy.PathOptions{AllowSemicolons: true})
 	if !ok || v == "" || strings.HasSuffix(v, "/") {
 		return "", false
 	}
 	return strings.TrimPrefix(r.Path, "/"), true
 }
 
-// templates are those of a route's requirements.
-func templates(r *policy.Route) []*policy.Template {
-	var list []*policy.Template
-	for i := range r.Allow {
-		q := &r.Allow[i]
-		for _, t := range []*policy.Templates{q.Subjects, q.Usernames, q.Tenant, q.ReadableTenant, q.Owner} {
-			if t != nil {
-				for j := range t.Values {
-					list = append(list, &t.Values[j])
-				}
-			}
-		}
-		for j := range q.Attributes {
-			a := &q.Attributes[j]
-			for _, values := range [][]policy.Template{a.Any, a.All, a.None} {
-				for k := range values {
-					list = append(list, &values[k])
-				}
-			}
+// percent is a text as a part of a URL.
+func percent(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if c := text[i]; c == '-' || c == '.' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
 		}
 	}
-	return list
+	return b.String()
 }

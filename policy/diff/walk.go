@@ -19,7 +19,7 @@ type pattern struct {
 }
 
 func newComparison(old, new Side) *comparison {
-	c := &comparison{old: old, new: new, regions: map[regionKey]*region{}}
+	c := &comparison{old: old, new: new, regions: map[regionKey]*region{}, bare: newBare()}
 	c.identity = old.whoIs() != new.whoIs()
 	same := map[string]string{}
 	seen := map[string]bool{}
@@ -28,6 +28,7 @@ func newComparison(old, new Side) *comparison {
 			if r.Shadow {
 				continue
 			}
+			c.preflights = c.preflights || r.Preflight
 			says := side.says(r)
 			for i := range r.Patterns {
 				p := takeApart(&r.Patterns[i])
@@ -70,8 +71,10 @@ func (s *Side) says(r *policy.Route) string {
 			fmt.Fprintf(&b, " %q %q", name, values[name].Text)
 		}
 	}
-	if s.Refused != nil {
-		fmt.Fprintf(&b, " %q %q", s.Refused(r, true), s.Refused(r, false))
+	for _, why := range refusals {
+		if s.Refused != nil {
+			fmt.Fprintf(&b, " %q", s.Refused(r, why))
+		}
 	}
 	return b.String() + " " + s.common()
 }
@@ -98,18 +101,32 @@ func (s *Side) common() string {
 // whoIs is what makes principals others than authenticators have made them.
 func (s *Side) whoIs() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%+v %t %t", s.Tenancy, s.Select, s.Impersonate)
-	for _, a := range s.Authenticators {
-		fmt.Fprintf(&b, " %q %q %t %t", a.Name, a.Realm, a.Unscoped, a.Impersonate)
-	}
+	fmt.Fprintf(&b, "%s %t %t %+v", s.conditions(), s.Select, s.Impersonate, s.Anonymous)
 	for _, g := range s.Grants.List() {
-		fmt.Fprintf(&b, " %q %q", g.Roles, g.Scopes)
-		for _, name := range slices.Sorted(maps.Keys(g.Attributes)) {
-			fmt.Fprintf(&b, " %q %q", name, g.Attributes[name].Values)
-		}
-		for i := range g.When {
-			fmt.Fprintf(&b, " %q", describe(&g.When[i]))
-		}
+		b.WriteString(grantText(g))
+	}
+	return b.String()
+}
+
+// conditions is what conditions of grants ask beside principals themselves.
+func (s *Side) conditions() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%+v", s.Tenancy)
+	for _, a := range s.Authenticators {
+		fmt.Fprintf(&b, " %q %q %q %t %t %t", a.Name, a.As, a.Realm, a.Unscoped, a.Impersonate, a.Wildcard)
+	}
+	return b.String()
+}
+
+// grantText is a grant in a form in which equal texts mean the same.
+func grantText(g *policy.Grant) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, " %q %q", g.Roles, g.Scopes)
+	for _, name := range slices.Sorted(maps.Keys(g.Attributes)) {
+		fmt.Fprintf(&b, " %q %q", name, g.Attributes[name].Values)
+	}
+	for i := range g.When {
+		fmt.Fprintf(&b, " %q", describe(&g.When[i]))
 	}
 	return b.String()
 }
@@ -162,6 +179,31 @@ func (c *comparison) walk() {
 			c.descend(policy.Request{Method: method, Host: host, Scheme: "https"}, nil, live)
 		}
 	}
+	c.walkPreflights(c.patterns, policy.Request{Scheme: "https"})
+}
+
+// walkPreflights finds the regions of CORS preflights of which one side lets some pass. A
+// preflight is decided by the patterns that take the method it asks for, and by those that
+// take OPTIONS.
+func (c *comparison) walkPreflights(patterns []pattern, r policy.Request) {
+	if !c.preflights {
+		return
+	}
+	for _, r.Host = range c.hosts {
+		for _, method := range c.methods {
+			if !isAskable(method) {
+				continue
+			}
+			r.Method = method
+			var live []*pattern
+			for i := range patterns {
+				if p := &patterns[i]; p.takesHost(r.Host) && (p.takesMethod(method) || p.takesMethod("OPTIONS")) {
+					live = append(live, p)
+				}
+			}
+			c.descend(asking(r), nil, live)
+		}
+	}
 }
 
 // descend visits the paths that begin with the given segments, of which live are the
@@ -211,9 +253,9 @@ func (c *comparison) visit(r policy.Request, path []string) {
 	if !r.TCP {
 		r.Path = "/" + strings.Join(path, "/")
 	}
-	old, new := c.old.match(&r), c.new.match(&r)
-	if old.Route == nil && new.Route == nil {
-		return
+	old, new := c.rule(&c.old, &r), c.rule(&c.new, &r)
+	if old.Route == nil && new.Route == nil || len(r.Headers) > 0 && (old.asked.Route == nil) == (new.asked.Route == nil) {
+		return // none covers it, or it is no preflight to either side, or passes as one on both
 	}
 	key := keyOf(old, new)
 	if known := c.regions[key]; known != nil && len(known.segments) <= len(path) {
@@ -245,28 +287,35 @@ func (c *comparison) walkNames() {
 		if pair.old != nil && pair.new != nil && samePatterns(pair.old, pair.new) && c.old.says(pair.old) == c.new.says(pair.new) {
 			continue
 		}
-		var live []*pattern
+		var patterns []pattern
+		anywhere := false // a route without patterns covers whatever names it
 		for _, route := range []*policy.Route{pair.old, pair.new} {
 			if route == nil {
 				continue
 			}
+			anywhere = anywhere || len(route.Patterns) == 0
 			for i := range route.Patterns {
 				p := takeApart(&route.Patterns[i])
 				p.changed = true
-				live = append(live, &p)
+				patterns = append(patterns, p)
 			}
 		}
-		if len(live) == 0 {
-			c.visit(r, nil)
-			continue
+		if anywhere {
+			patterns = append(patterns, pattern{Pattern: &policy.Pattern{}, subtree: true, changed: true})
 		}
 		for _, host := range c.hosts {
 			for _, method := range c.methods {
 				r.Host, r.Method = host, method
-				matching := slices.DeleteFunc(slices.Clone(live), func(p *pattern) bool { return !p.takesMethod(method) || !p.takesHost(host) })
-				c.descend(r, nil, matching)
+				var live []*pattern
+				for i := range patterns {
+					if p := &patterns[i]; p.takesMethod(method) && p.takesHost(host) {
+						live = append(live, p)
+					}
+				}
+				c.descend(r, nil, live)
 			}
 		}
+		c.walkPreflights(patterns, r)
 	}
 }
 

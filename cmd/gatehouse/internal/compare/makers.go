@@ -16,7 +16,9 @@ func makers(c *configv1.Config, a *configv1.Authenticator) []diff.Maker {
 		}
 		list := []diff.Maker{}
 		for _, key := range kind.ApiKey.GetKeys() {
-			list = append(list, plain(key.GetPrincipal(), diff.Text{Values: []string{key.GetId()}}, diff.Text{}))
+			m := plain(key.GetPrincipal(), diff.Text{Values: []string{key.GetId()}}, diff.Text{})
+			m.TokenID = diff.Text{Values: []string{key.GetId()}}
+			list = append(list, m)
 		}
 		return list
 	case *configv1.Authenticator_Basic:
@@ -35,21 +37,44 @@ func makers(c *configv1.Config, a *configv1.Authenticator) []diff.Maker {
 		}
 		return list
 	case *configv1.Authenticator_Peer:
-		return []diff.Maker{plain(kind.Peer.GetPrincipal(), diff.Text{Any: true}, diff.Text{})}
+		m := plain(kind.Peer.GetPrincipal(), diff.Text{Any: true}, diff.Text{})
+		m.Issuer, m.TokenID = anything, anything
+		return []diff.Maker{m}
 	case *configv1.Authenticator_Jwt:
-		return mapped(c, kind.Jwt.GetPrincipal())
+		return token(c, kind.Jwt.GetPrincipal(), issuer(kind.Jwt))
 	case *configv1.Authenticator_Introspection:
-		return mapped(c, kind.Introspection.GetPrincipal())
+		return token(c, kind.Introspection.GetPrincipal(), anything)
 	case *configv1.Authenticator_Lookup:
-		return mapped(c, kind.Lookup.GetPrincipal())
+		return []diff.Maker{mapped(c, kind.Lookup.GetPrincipal())}
 	}
 	verifier := a.GetClientCredentials().GetVerifyWith() + a.GetRefreshToken().GetVerifyWith()
 	for _, other := range c.GetAuthenticators() {
 		if other.GetName() == verifier && other.GetJwt() != nil && other.GetJwt().GetApiKeyClaim() == nil {
-			return mapped(c, other.GetJwt().GetPrincipal())
+			return token(c, other.GetJwt().GetPrincipal(), issuer(other.GetJwt()))
 		}
 	}
 	return nil // our own tokens have whatever their owners had
+}
+
+// anything is a text that is absent, or is whatever comes.
+var anything = diff.Text{Any: true, Optional: true}
+
+// issuer is what tokens of an authenticator have as their issuer.
+func issuer(j *configv1.Jwt) diff.Text {
+	switch {
+	case j.GetAnyIssuer():
+		return anything
+	case j.GetIssuer() != "":
+		return diff.Text{Values: []string{j.GetIssuer()}}
+	}
+	return diff.Text{Any: true}
+}
+
+// token are principals made of the claims of tokens.
+func token(c *configv1.Config, p *configv1.PrincipalMapping, issuer diff.Text) []diff.Maker {
+	m := mapped(c, p)
+	m.Issuer, m.TokenID = issuer, anything
+	return []diff.Maker{m}
 }
 
 // plain is a principal that is written out; parts that hold references can be anything.
@@ -85,7 +110,7 @@ func plain(p *configv1.PlainPrincipal, subject, username diff.Text) diff.Maker {
 }
 
 // mapped are principals made of claims.
-func mapped(c *configv1.Config, p *configv1.PrincipalMapping) []diff.Maker {
+func mapped(c *configv1.Config, p *configv1.PrincipalMapping) diff.Maker {
 	subject := p.GetSubject()
 	if subject == nil {
 		subject = &configv1.Mapping{Claim: "sub"}
@@ -102,7 +127,7 @@ func mapped(c *configv1.Config, p *configv1.PrincipalMapping) []diff.Maker {
 	for name, mapping := range p.GetAttributes() {
 		m.Attributes[name] = mappedList(mapping)
 	}
-	return []diff.Maker{m}
+	return m
 }
 
 func mappedText(m *configv1.Mapping, required bool) diff.Text {

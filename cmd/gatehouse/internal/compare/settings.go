@@ -28,6 +28,8 @@ const (
 	Nothing                // nothing that a decision depends on
 	compared               // request by request: it is no setting
 	inside                 // its parts are settings
+	block                  // its parts are settings even where it is not there
+	toggled                // whether it is there is compared request by request, what it says is not
 	anyOf                  // a list, of which more let more pass
 	allOf                  // a list, of which more let less pass
 	wider                  // true lets more pass
@@ -46,6 +48,7 @@ var effects = map[protoreflect.FullName]Effect{
 	"Config.decision_log": Nothing, "Config.tracing": Nothing, "Config.answers": Nothing, "Config.limits": Unknown,
 	"Config.trusted_proxies": anyOf, "Config.authenticators": inside,
 	"Config.sign_in":    Nothing, // it redirects who is refused anyway; what it opens is a route
+	"Config.tenancy": block, "Config.anonymous": compared, "Tenancy.select_header": toggled, "Tenancy.username_header": toggled,
 	"Tenancy.separator": compared, "Tenancy.default": compared, "Tenancy.wildcard": compared,
 	"Paths.allow_semicolons": wider,
 	"Directory.provision":    wider, "Store.stale_for": Nothing, "Store.poll": Nothing,
@@ -90,7 +93,7 @@ func (w *walker) message(path string, old, new protoreflect.Message) {
 		f := fields.Get(i)
 		e, known := effectOf(f)
 		before, after := old.Get(f), new.Get(f)
-		if e == compared || before.Equal(after) && old.Has(f) == new.Has(f) {
+		if e == compared || e == toggled && old.Has(f) != new.Has(f) || before.Equal(after) && old.Has(f) == new.Has(f) {
 			continue
 		}
 		at := path + "." + string(f.Name())
@@ -99,7 +102,7 @@ func (w *walker) message(path string, old, new protoreflect.Message) {
 			w.named(at, f, e, before.List(), after.List())
 		case f.IsList():
 			w.list(at, f, e, before.List(), after.List())
-		case isBlock(f) && !known && old.Has(f) && new.Has(f):
+		case e == block, isBlock(f) && !known && old.Has(f) && new.Has(f):
 			w.message(at, before.Message(), after.Message())
 		default:
 			w.add(at, text(f, old), text(f, new), scalarEffect(e, old.Has(f) && isTrue(f, before), new.Has(f) && isTrue(f, after)))

@@ -4,6 +4,7 @@
 package compare
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -59,7 +60,10 @@ func Side(loaded *config.Loaded) diff.Side {
 	}
 	s.Consults = func(r *policy.Route) []string { return consults(loaded, r) }
 	s.Forwarded = func(r *policy.Route) map[string]diff.Value { return forwarded(route(gate, r).Forward) }
-	s.Refused = func(r *policy.Route, unauthenticated bool) string { return refused(gate, r, unauthenticated) }
+	s.Refused = func(r *policy.Route, why policy.Reason) string { return refused(gate, r, why) }
+	if tenant := gate.AnonymousTenant; tenant != "" {
+		s.Anonymous = &policy.Principal{Tenant: tenant, Tenants: gate.Tenancy.Readable(tenant)}
+	}
 	return s
 }
 
@@ -106,39 +110,46 @@ func isCheap(k authn.Kind) bool {
 
 // forwarded is what the upstream gets of an allowed request.
 func forwarded(f *extauthz.Forward) map[string]diff.Value {
-	values := map[string]diff.Value{"credentials": {Text: []string{extauthz.Strip: "strip", extauthz.Keep: "keep", extauthz.Pass: "pass"}[f.Credentials]}}
-	if f.KeepOverrides {
-		values["request_overrides"] = diff.Value{Text: "keep"}
-	}
+	values := map[string]diff.Value{}
 	for i := range f.Headers {
 		h := &f.Headers[i]
 		text := h.Value.String()
 		if h.JSON {
 			text += " as JSON"
 		}
-		values[h.Name] = diff.Value{Text: text, Template: &h.Value}
+		values[h.Name] = diff.Value{Text: text, Template: &h.Value, JSON: h.JSON}
 	}
 	if t := f.Token; t != nil {
 		values[t.Header] = diff.Value{Text: fmt.Sprintf("identity token for %q, %v", t.Audience, t.TTL), Identity: true}
+	}
+	setting := func(name, text string) {
+		if _, taken := values[name]; taken {
+			name += " (not the header)"
+		}
+		values[name] = diff.Value{Text: text}
+	}
+	setting("credentials", []string{extauthz.Strip: "strip", extauthz.Keep: "keep", extauthz.Pass: "pass"}[f.Credentials])
+	if f.KeepOverrides {
+		setting("request_overrides", "keep")
 	}
 	return values
 }
 
 // refused is how a refusal looks to the client: its status, and whether it has a body.
-func refused(gate *extauthz.Config, r *policy.Route, unauthenticated bool) string {
+func refused(gate *extauthz.Config, r *policy.Route, why policy.Reason) string {
 	rt := route(gate, r)
-	status, text := 403, ""
-	if rt.Answers.Forbidden != 0 {
-		status = rt.Answers.Forbidden
-	}
-	if unauthenticated {
-		status = 401
-		if rt.Answers.Unauthenticated != 0 {
-			status = rt.Answers.Unauthenticated
-		}
-		if rt.SignIn && len(gate.SignIn) > 0 {
+	var status int
+	text := ""
+	switch why.Outcome() {
+	case policy.Malformed:
+		status = 400
+	case policy.Unauthenticated:
+		status = cmp.Or(rt.Answers.Unauthenticated, 401)
+		if rt.SignIn && len(gate.SignIn) > 0 && why != policy.ReasonTenantNotSelectable {
 			text = ", or to sign in"
 		}
+	default:
+		status = cmp.Or(rt.Answers.Forbidden, 403)
 	}
 	if rt.Answers.NoBody {
 		text += " without a body"
