@@ -28,7 +28,7 @@ func read(t *testing.T, path string, into any) {
 	}
 }
 
-// traefikFile is what Traefik 3.7 knows of dynamic configuration, as far as ours uses it.
+// traefikFile is what Traefik 3.6 knows of dynamic configuration, as far as ours uses it.
 type traefikFile struct {
 	HTTP struct {
 		Routers map[string]struct {
@@ -52,7 +52,8 @@ type traefikFile struct {
 	}
 }
 
-// TestTraefikFile: the structure, and what must not be missing. Traefik itself is not run.
+// TestTraefikFile: the structure, and what must not be missing. Traefik itself is run by
+// "make acceptance" (test/traefik).
 func TestTraefikFile(t *testing.T) {
 	var file traefikFile
 	read(t, "traefik/dynamic.yaml", &file)
@@ -85,6 +86,31 @@ func TestTraefikFile(t *testing.T) {
 				t.Errorf("%s does not remove %s", middleware, name)
 			}
 		}
+	}
+}
+
+// TestTraefikStaticFile: nothing a client says about where it comes from is believed, and
+// paths are resolved before gatehouse is asked.
+func TestTraefikStaticFile(t *testing.T) {
+	var file struct {
+		Global struct {
+			CheckNewVersion    bool `yaml:"checkNewVersion"`
+			SendAnonymousUsage bool `yaml:"sendAnonymousUsage"`
+		}
+		EntryPoints map[string]struct {
+			Address string
+			HTTP    struct {
+				SanitizePath *bool `yaml:"sanitizePath"`
+			}
+		} `yaml:"entryPoints"`
+		Providers struct{ File struct{ Filename string } }
+	}
+	read(t, "traefik/traefik.yaml", &file)
+	if file.Providers.File.Filename != "dynamic.yaml" || len(file.EntryPoints) != 1 {
+		t.Errorf("it serves %+v by %+v", file.EntryPoints, file.Providers)
+	}
+	if sanitize := file.EntryPoints["web"].HTTP.SanitizePath; sanitize == nil || !*sanitize {
+		t.Error("sanitizePath is not true")
 	}
 }
 
@@ -149,6 +175,11 @@ func TestIngressFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	location, _, _ := strings.Cut(string(conf), "location = /_gatehouse")
+	for _, header := range regexp.MustCompile(`proxy_set_header (\S+) +\$gh_`).FindAllStringSubmatch(location, -1) {
+		if !slices.Contains(strings.Split(get("auth-response-headers"), ","), header[1]) {
+			t.Errorf("auth-response-headers lack %s, which nginx.conf takes over", header[1])
+		}
+	}
 	removed := regexp.MustCompile(`proxy_set_header (\S+) +"";`)
 	for _, header := range removed.FindAllStringSubmatch(location, -1) {
 		if name := header[1]; name != "Authorization" && name != "Connection" && !regexp.MustCompile(`proxy_set_header `+name+` +"";`).MatchString(get("configuration-snippet")) {

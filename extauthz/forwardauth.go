@@ -32,7 +32,9 @@ const (
 // ForwardAuth is the HTTP door: nginx's auth_request, forward-auth of Traefik and
 // Caddy, and Envoy's HTTP ext_authz. It decides as the gRPC door does, and gives the
 // identity headers in its response. What the upstream must not get is up to the proxy's
-// configuration, except for Envoy, which is told.
+// configuration, except for Envoy, which is told. A configuration names spellings, so that a
+// request with `X-Tenant_id`, where an identity header is `x-tenant-id`, is 400 from others:
+// some upstreams cannot tell the two apart.
 //
 // Only peers in trusted_proxies are answered with anything but 403: whoever else
 // asks could make up the request that is decided.
@@ -101,7 +103,8 @@ func dialectOf(r *http.Request) dialect {
 // ways is undecodable.
 func (f *ForwardAuth) read(c *Call, r *http.Request, d dialect) {
 	var trusted []netip.Prefix
-	if s := f.gate.Snapshot(); s != nil {
+	s := f.gate.Snapshot()
+	if s != nil {
 		trusted = s.config.TrustedProxies
 	}
 	peer := peerAddr(r.RemoteAddr)
@@ -120,6 +123,7 @@ func (f *ForwardAuth) read(c *Call, r *http.Request, d dialect) {
 	c.BodyPartial = !isReading(o.method)
 	c.Headers = headersOf(r)
 	c.TooLarge = len(c.Headers) > maxHeaders
+	c.Undecodable = d != envoyDialect && s != nil && s.taken.isImitated(c.Headers)
 }
 
 // An originalRequest is the request line that a proxy asks about.

@@ -114,8 +114,8 @@ func TestDoorsAgree(t *testing.T) {
 		req{path: "/me/"}.with("cookie", "access_token="+token+", access_token=x"),
 		req{path: "/"}.withBearer("junk"),
 		// forged identity, in every spelling
-		req{path: "/"}.with("x_roles", "admin").with("x.roles", "admin").with("X-Roles", "admin").with("x-http-method-override", "DELETE"),
-		req{path: "/me/"}.withBearer(token).with("x_user", "mallory").with("x-user", "mallory"),
+		req{path: "/"}.with("X-Roles", "admin").with("x-http-method-override", "DELETE"),
+		req{path: "/me/"}.withBearer(token).with("x-user", "mallory"),
 		// who is asked what
 		req{host: "ui.example.com", path: "/app/"}.with("accept", html).with("sec-fetch-mode", "cors"),
 		req{host: "ui.example.com", path: "/app/"}.with("accept", "text/html;q=0.1, application/json"),
@@ -286,6 +286,45 @@ func TestForwardAuthShadowAll(t *testing.T) {
 	for uri, want := range map[string]int{"/nowhere": 200, "/nowhere?access_token=x": 403, "//": 400} {
 		if got := send("GET /authorize", "X-Forwarded-Uri: "+uri, "X-Forwarded-Method: GET"); got.StatusCode != want {
 			t.Errorf("%s: %d, want %d", uri, got.StatusCode, want)
+		}
+	}
+}
+
+// TestForwardAuthRefusesImitations: a proxy removes the headers that its configuration
+// names, in the spellings that it names, and cannot be told of others. Envoy can.
+func TestForwardAuthRefusesImitations(t *testing.T) {
+	w := newWorld(t, trusting)
+	send := w.httpDoor(t)
+	for _, row := range []struct {
+		header string
+		status int // for all but Envoy
+	}{
+		{"X-Tenant_id: globex", 400},
+		{"x_tenant-id: globex", 400},
+		{"x.tenant.id: globex", 400},
+		{"X_TENANT_ID: globex", 400},
+		{"X-Http_Method-Override: DELETE", 400},
+		{"x_api_key: x", 400},
+		{"x-select_tenant: acme", 400},
+		{"X-Tenant-Id: globex", 200}, // the proxy's to replace
+		{"X_Request_Id: 7", 200},
+		{"x_tenant_idx: 7", 200},
+	} {
+		for _, dialect := range dialects {
+			line, headers := dialect.ask(req{method: "GET", host: "api.example.com", path: "/me/"})
+			response := send(line, append(headers, "Authorization: Bearer "+w.token(nil), row.header)...)
+			want := row.status
+			if dialect.name == "envoy" {
+				want = 200
+			} else if dialect.name == "nginx" && want == 400 {
+				want = 403
+				if got := response.Header.Get(StatusHeader); got != "400" {
+					t.Errorf("%s with %s: %s is %q", dialect.name, row.header, StatusHeader, got)
+				}
+			}
+			if response.StatusCode != want {
+				t.Errorf("%s with %s: %d, want %d", dialect.name, row.header, response.StatusCode, want)
+			}
 		}
 	}
 }

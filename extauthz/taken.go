@@ -3,6 +3,8 @@ package extauthz
 import (
 	"slices"
 	"strings"
+
+	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
 // A takenName says why a client's header of some name does not reach the upstream.
@@ -63,6 +65,12 @@ func (t *taken) removals(why takenName) []string {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// isImitated tells whether one of headers is another spelling of a name that clients
+// cannot use.
+func (t *taken) isImitated(headers []policy.Pair) bool {
+	return slices.ContainsFunc(headers, func(p policy.Pair) bool { return t.why[p.Name] == 0 && t.folded[foldName(p.Name)] != 0 })
 }
 
 // isOdd tells whether name could be another spelling of a name that is written with

@@ -1,6 +1,6 @@
-// Package programs builds the control planes that gatehouse is proven with, from source and
-// at pinned versions: each folder below this one is a Go module that requires them and
-// nothing else, and its go.sum is what is checked.
+// Package programs builds the control planes that gatehouse is proven with, and Traefik,
+// from source and at pinned versions: each folder below this one is a Go module that
+// requires them and nothing else, and its go.sum is what is checked.
 //
 // The programs are other people's and unmodified. They are kept in the user's cache folder.
 package programs
@@ -34,10 +34,11 @@ var (
 	Kubectl      = Program{Name: "kubectl", module: "kubernetes", pkg: "k8s.io/kubernetes/cmd/kubectl", stamp: kubernetesVersion}
 	Etcd         = Program{Name: "etcd", module: "kubernetes", pkg: "go.etcd.io/etcd/server/v3"}
 	Helm         = Program{Name: "helm", module: "helm", pkg: "helm.sh/helm/v3/cmd/helm"}
+	Traefik      = Program{Name: "traefik", module: "traefik", pkg: "github.com/traefik/traefik/v3/cmd/traefik"}
 )
 
 // All are the programs that the live tests run.
-var All = []Program{Istiod, Istioctl, EnvoyGateway, APIServer, Kubectl, Etcd, Helm}
+var All = []Program{Istiod, Istioctl, EnvoyGateway, APIServer, Kubectl, Etcd, Helm, Traefik}
 
 // kubernetesVersion is what the build scripts of Kubernetes would say: clients ask for it.
 var kubernetesVersion = []string{
