@@ -63,7 +63,7 @@ func patienceOf(ctx context.Context, now time.Time) time.Duration {
 
 func (a *admission) leave() { <-a.slots }
 
-// staleAfter is when a call is not worth beginning any more, because a third of its
+// staleAfter is when a call is not worth beginning any more, because a quarter of its
 // caller's time went by before its message was there; zero: always worth it. Under
 // overload messages wait in the windows of their connections, each as long as the
 // others, and all would be answered just too late.
@@ -72,5 +72,5 @@ func staleAfter(ctx context.Context) time.Time {
 	if !ok {
 		return time.Time{}
 	}
-	return deadline.Add(-2 * time.Until(deadline) / 3)
+	return deadline.Add(-3 * time.Until(deadline) / 4)
 }

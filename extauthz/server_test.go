@@ -167,7 +167,7 @@ func TestNobodyWaitsAnyMore(t *testing.T) {
 	}
 }
 
-// A message that took a third of its caller's time to arrive is refused while somebody
+// A message that took a quarter of its caller's time to arrive is refused while somebody
 // still listens, and not worked on.
 func TestStaleMessagesAreRefused(t *testing.T) {
 	w := newWorld(t, with(t, func(context.Context, *authn.Input) authn.Result { panic("not worked on") }))

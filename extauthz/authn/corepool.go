@@ -46,6 +46,7 @@ func (p *CorePool) run(ctx context.Context, work func()) error {
 		}
 	}
 	defer func() { <-p.cores }()
+	runtime.Gosched() // work may keep the core for long: let go out what is ready to
 	work()
 	return nil
 }
