@@ -108,7 +108,7 @@ authenticators:
 %sforward:
   headers: {x-tenant-id: "{tenant}", x-user: "{username}"}
 `, grpc, ops, map[bool]string{true: ", pprof: true"}[l.opts.profile != ""], issuer, keys, algorithm,
-		map[bool]string{true: "- name: own\n  token: {}\n"}[s.load == opaqueToken])
+		l.more(s.load))
 	if s.load == opaqueToken {
 		fmt.Fprintf(&b, "store: {sqlite: {path: %q}}\n", filepath.Join(l.dir, "store.db"))
 	}
@@ -127,6 +127,23 @@ authenticators:
 	}
 	path := filepath.Join(l.dir, "gatehouse.yaml")
 	return path, os.WriteFile(path, []byte(b.String()), 0o600)
+}
+
+// more are the authenticators that only one kind of load needs.
+func (l *lab) more(work load) string {
+	switch work {
+	case opaqueToken:
+		return "- name: own\n  token: {}\n"
+	case passwords:
+		hash := passwordHash()
+		var b strings.Builder
+		b.WriteString("- name: people\n  basic:\n    users:\n")
+		for i := range overloadPeople {
+			fmt.Fprintf(&b, "    - {username: %s, password_hash: %q, principal: {tenant: acme, roles: [%s]}}\n", person(i), hash, overloadRole(i))
+		}
+		return b.String()
+	}
+	return ""
 }
 
 // token signs the n-th token.

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/crypto/argon2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -30,12 +32,24 @@ const (
 	// be what is saturated.
 	overloadTokens = 120_000
 
-	// overloadForeign of a hundred tokens lack the role.
+	// overloadPeople are enough for no password to be sent twice, at some 15 ms each.
+	overloadPeople = 2_000
+
+	// overloadForeign of a hundred callers lack the role.
 	overloadForeign = 10
 )
 
+// overloads are the kinds of work that gatehouse is given too much of.
+func overloads() []scenario {
+	return []scenario{
+		{name: "overload: never-seen ES256 tokens", routes: 10, load: freshES256},
+		{name: "overload: passwords", routes: 10, load: passwords},
+	}
+}
+
 // Overload is what came of twice the load that a gatehouse on one core can answer.
 type Overload struct {
+	Scenario         string  `json:"scenario"`
 	PeakPerSecond    float64 `json:"peak_per_second"`    // good answers, in a closed loop
 	OfferedPerSecond float64 `json:"offered_per_second"` // in an open loop
 	GoodPerSecond    float64 `json:"good_per_second"`    // answered rightly, in time
@@ -55,8 +69,8 @@ type shot struct {
 }
 
 // overload saturates a gatehouse of one core, and then offers twice that.
-func (l *lab) overload(ctx context.Context) (Overload, error) {
-	var o Overload
+func (l *lab) overload(ctx context.Context, s scenario) (Overload, error) {
+	o := Overload{Scenario: s.name}
 	grpc, err := freeAddress()
 	if err != nil {
 		return o, err
@@ -65,12 +79,11 @@ func (l *lab) overload(ctx context.Context) (Overload, error) {
 	if err != nil {
 		return o, err
 	}
-	s := scenario{routes: 10, load: freshES256}
 	config, err := l.config(s, grpc, ops)
 	if err != nil {
 		return o, err
 	}
-	shots, err := l.shots()
+	shots, err := l.shots(s.load)
 	if err != nil {
 		return o, err
 	}
@@ -92,7 +105,7 @@ func (l *lab) overload(ctx context.Context) (Overload, error) {
 	good, elapsed := c.closed(ctx, 64, take)
 	o.PeakPerSecond = float64(good) / elapsed.Seconds()
 	if l.opts.profile != "" {
-		finish, err := l.profile(ops, "overload")
+		finish, err := l.profile(ops, s.name)
 		if err != nil {
 			return o, err
 		}
@@ -103,29 +116,42 @@ func (l *lab) overload(ctx context.Context) (Overload, error) {
 	return o, nil
 }
 
-// shots signs the tokens, with a key that verifies slower than it signs.
-func (l *lab) shots() ([]shot, error) {
-	key, err := l.ecdsaKey(filepath.Join(l.dir, "es256.json"))
-	if err != nil {
-		return nil, err
+// shots makes the Checks, each with a credential of its own.
+func (l *lab) shots(work load) ([]shot, error) {
+	n, credential := overloadPeople, basicCredential
+	if work == freshES256 {
+		key, err := l.ecdsaKey(filepath.Join(l.dir, "es256.json"))
+		if err != nil {
+			return nil, err
+		}
+		n, credential = overloadTokens, func(i int) (string, error) {
+			token, err := signedToken(es256, key, i, overloadRole(i))
+			return "Bearer " + token, err
+		}
 	}
-	shots := make([]shot, overloadTokens)
+	shots := make([]shot, n)
 	for i := range shots {
-		role, want := "reader", uint64(codeOK)
+		value, err := credential(i)
+		if err != nil {
+			return nil, err
+		}
+		message, err := proto.Marshal(check("/tenants/acme/orders/4711", map[string]string{"authorization": value}))
+		if err != nil {
+			return nil, err
+		}
+		shots[i] = shot{message, codeOK}
 		if i%100 < overloadForeign {
-			role, want = "guest", codePermissionDenied
+			shots[i].want = codePermissionDenied
 		}
-		token, err := signedToken(es256, key, i, role)
-		if err != nil {
-			return nil, err
-		}
-		message, err := proto.Marshal(check("/tenants/acme/orders/4711", map[string]string{"authorization": "Bearer " + token}))
-		if err != nil {
-			return nil, err
-		}
-		shots[i] = shot{message, want}
 	}
 	return shots, nil
+}
+
+func overloadRole(i int) string {
+	if i%100 < overloadForeign {
+		return "guest"
+	}
+	return "reader"
 }
 
 // es256 signs fast, and verifies slower than it signs.
@@ -146,6 +172,21 @@ func (l *lab) ecdsaKey(file string) (*ecdsa.PrivateKey, error) {
 		return nil, err
 	}
 	return key, os.WriteFile(file, text, 0o600)
+}
+
+const password = "correct horse battery staple"
+
+func person(i int) string { return fmt.Sprintf("person-%04d", i) }
+
+func basicCredential(i int) (string, error) {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(person(i)+":"+password)), nil
+}
+
+// passwordHash is everybody's, with the least that OWASP asks of argon2id.
+func passwordHash() string {
+	salt := []byte("bench salt 16 by")
+	key := argon2.IDKey([]byte(password), salt, 2, 19456, 1, 32)
+	return fmt.Sprintf("$argon2id$v=19$m=19456,t=2,p=1$%s$%s", base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
 }
 
 // closed keeps concurrency Checks in flight and counts the right answers.

@@ -19,6 +19,7 @@ const (
 	apiKey                  // a machine key of the file
 	opaqueToken             // a token that gatehouse itself gave out, in SQLite
 	freshES256              // tokens signed with ES256, more than are remembered
+	passwords               // each of another person: an argon2id hash for each
 	neverSeen               // each token once: the verification itself comes on top of the target
 	noPlace                 // no credential: a 401
 	publicPage              // a public route
