@@ -69,7 +69,7 @@ type upstream struct {
 	until   time.Time // when the token wants to be replaced; zero: never
 
 	set     []policy.Pair // each name once, by name
-	setWire []byte        // as fields of an OkHttpResponse
+	setWire string        // as fields of an OkHttpResponse; the values in set are pieces of it
 	removal *removal
 
 	reason policy.Reason // if it cannot be: why the request is refused instead
@@ -143,9 +143,25 @@ func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy
 		reuse = reuse && !token.Reuse.IsZero()
 	}
 	slices.SortFunc(u.set, func(a, b policy.Pair) int { return strings.Compare(a.Name, b.Name) })
-	u.setWire = appendHeaders(nil, okHeaders, u.set)
+	u.write()
 	u.removal = p.removalOf(u.set)
 	return u, reuse
+}
+
+// write makes setWire of set. What the values were before need not be kept: there is one
+// upstream to each principal at least, and a token may be among the values.
+func (u *upstream) write() {
+	u.setWire = string(appendHeaders(nil, okHeaders, u.set))
+	rest := u.setWire
+	for i := range u.set {
+		h := &u.set[i]
+		rest = rest[strings.Index(rest, h.Name)+len(h.Name):]
+		at := strings.Index(rest, h.Value)
+		if kept := &u.kept; kept.credential != "" && h.Name == kept.header {
+			kept.credential = rest[at+len(h.Value)-len(kept.credential) : at+len(h.Value)]
+		}
+		h.Value, rest = rest[at:at+len(h.Value)], rest[at+len(h.Value):]
+	}
 }
 
 func (p *profile) refused(reason policy.Reason, detail error) *upstream {

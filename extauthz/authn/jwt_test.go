@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -514,5 +515,39 @@ func TestJWTNoAllocs(t *testing.T) {
 	wantReason(t, j.Authenticate(ctx, in), policy.ReasonNone)
 	if n := testing.AllocsPerRun(1000, func() { j.Authenticate(ctx, in) }); n != 0 {
 		t.Errorf("%v allocations for a token that was verified before, want none", n)
+	}
+}
+
+// A cached token is small: what it has in common with others is there once.
+func TestCachedTokenIsSmall(t *testing.T) {
+	const tokens, maxBytes = 5000, 900
+	now := time.Now()
+	j, sign := secretJWT(t, now, func(o *JWTOptions) {
+		mapping := &Mapping{
+			Stamp:   Stamp{Authenticator: "corp", Realm: "corp"},
+			Subject: &Field{Claim: "sub"}, Tenant: &Field{Claim: "tenant"}, Roles: &Field{Claim: "groups"},
+		}
+		o.Map = mapping.Principal
+	})
+	groups := make([]any, 20)
+	for i := range groups {
+		groups[i] = fmt.Sprintf("a-group-of-people-with-a-long-name-%d", i)
+	}
+	live := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := live()
+	for i := range tokens {
+		token := sign(map[string]any{"sub": fmt.Sprintf("person-%d", i), "tenant": "acme", "groups": groups})
+		wantReason(t, authenticateAt(j, token, now), policy.ReasonNone)
+	}
+	if perToken := int64(live()-before) / tokens; perToken > maxBytes+20*16 { // and the list itself
+		t.Errorf("a cached token takes %d bytes, want at most %d", perToken, maxBytes+20*16)
+	}
+	if n := j.Stats().Cached; n != tokens {
+		t.Errorf("%d tokens are cached, want %d", n, tokens)
 	}
 }
