@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"compress/gzip"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,49 +12,116 @@ import (
 	"sync"
 	"testing"
 
+	logscollectorv1 "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	logsv1 "go.opentelemetry.io/proto/otlp/logs/v1"
+	resourcev1 "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-authz/gatehouse/test/harness"
+	"github.com/gatehouse-authz/gatehouse/test/otel"
 )
 
-// A collector receives spans as an OpenTelemetry collector does (OTLP/HTTP), Envoy's and
-// gatehouse's.
+// A collector receives spans and records as an OpenTelemetry collector does (OTLP/HTTP),
+// Envoy's and gatehouse's.
 type collector struct {
 	*httptest.Server
-	mu    sync.Mutex
-	spans map[string][]*tracev1.Span // by service
-	raw   []byte                     // everything that came
+	mu      sync.Mutex
+	spans   map[string][]*tracev1.Span // by service
+	records []*logsv1.LogRecord
 }
 
 func newCollector(t *testing.T) *collector {
 	t.Helper()
 	c := &collector{spans: map[string][]*tracev1.Span{}}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		var request collectorv1.ExportTraceServiceRequest
-		if r.URL.Path != "/v1/traces" || err != nil || proto.Unmarshal(body, &request) != nil {
-			http.Error(w, "not OTLP", http.StatusBadRequest)
-			return
-		}
+		body, err := readAll(r)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.raw = append(c.raw, body...)
-		for _, resource := range request.GetResourceSpans() {
-			service := ""
-			for _, a := range resource.GetResource().GetAttributes() {
-				if a.GetKey() == "service.name" {
-					service = a.GetValue().GetStringValue()
-				}
-			}
-			for _, scope := range resource.GetScopeSpans() {
-				c.spans[service] = append(c.spans[service], scope.GetSpans()...)
-			}
+		switch r.URL.Path {
+		case "/v1/traces":
+			err = errors.Join(err, c.addSpans(body))
+		case "/v1/logs":
+			err = errors.Join(err, c.addRecords(body))
+		default:
+			err = errors.New("no OTLP")
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	}))
 	t.Cleanup(c.Close)
 	return c
+}
+
+// readAll reads what is sent, compressed or not.
+func readAll(r *http.Request) ([]byte, error) {
+	body := io.Reader(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		unzipped, err := gzip.NewReader(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		body = unzipped
+	}
+	return io.ReadAll(body)
+}
+
+func (c *collector) addSpans(body []byte) error {
+	var request collectorv1.ExportTraceServiceRequest
+	if err := proto.Unmarshal(body, &request); err != nil {
+		return err
+	}
+	for _, resource := range request.GetResourceSpans() {
+		service := serviceOf(resource.GetResource())
+		for _, scope := range resource.GetScopeSpans() {
+			c.spans[service] = append(c.spans[service], scope.GetSpans()...)
+		}
+	}
+	return nil
+}
+
+func (c *collector) addRecords(body []byte) error {
+	var request logscollectorv1.ExportLogsServiceRequest
+	if err := proto.Unmarshal(body, &request); err != nil {
+		return err
+	}
+	for _, resource := range request.GetResourceLogs() {
+		if service := serviceOf(resource.GetResource()); service != "gatehouse" {
+			return fmt.Errorf("records of service %q", service)
+		}
+		for _, scope := range resource.GetScopeLogs() {
+			c.records = append(c.records, scope.GetLogRecords()...)
+		}
+	}
+	return nil
+}
+
+func serviceOf(resource *resourcev1.Resource) string {
+	for _, a := range resource.GetAttributes() {
+		if a.GetKey() == "service.name" {
+			return a.GetValue().GetStringValue()
+		}
+	}
+	return ""
+}
+
+// reasonsOf gives the reasons of the decisions that were recorded in a trace.
+func (c *collector) reasonsOf(traceID string) (reasons []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, record := range c.records {
+		if hex.EncodeToString(record.GetTraceId()) != traceID {
+			continue
+		}
+		for _, a := range record.GetAttributes() {
+			if a.GetKey() == "gatehouse.reason" && strings.HasPrefix(record.GetBody().GetStringValue(), "{") {
+				reasons = append(reasons, a.GetValue().GetStringValue())
+			}
+		}
+	}
+	return reasons
 }
 
 // of gives the spans of a trace that a service made.
@@ -70,13 +138,31 @@ func (c *collector) of(service, traceID string) (spans []*tracev1.Span) {
 
 // TestTracing: Envoy's own tracer and gatehouse's spans make one trace: gatehouse's hang
 // below the span of Envoy's call, and a slow bucket of the metrics leads to it. What Envoy
-// does not sample has none, and no span holds a credential or who called.
+// does not sample has none, and no span holds a credential or who called. The record of the
+// decision is in the same trace.
+//
+// For acceptance it all goes through the real OpenTelemetry collector as well.
 func TestTracing(t *testing.T) {
-	c := newCollector(t)
-	gatehouse := startGatehouse(t, config+fmt.Sprintf("tracing: {otlp_endpoint: %q}\n", c.URL), "http://127.0.0.1:1")
+	t.Run("a collector in the test", func(t *testing.T) {
+		c := newCollector(t)
+		traced(t, c, c.URL, c.URL)
+	})
+	if acceptance() {
+		t.Run("the OpenTelemetry collector", func(t *testing.T) {
+			c := newCollector(t)
+			through := otel.Start(t, c.URL)
+			traced(t, c, "http://"+through.HTTP, "grpc://"+through.GRPC)
+		})
+	}
+}
+
+// traced tells one endpoint of spans and the other of records, and looks for both in c.
+func traced(t *testing.T, c *collector, spans, records string) {
+	t.Helper()
+	gatehouse := startGatehouse(t, config+fmt.Sprintf("tracing: {otlp_endpoint: %q}\ndecision_log: {file: none, otlp_endpoint: %q}\n", spans, records), "http://127.0.0.1:1")
 	gatehouse.WaitServing(t)
 	envoy := harness.StartEnvoy(t, startEcho(t).Address(), harness.Front{
-		Name: "traced", Gatehouse: []string{gatehouse.GRPC}, Changes: []harness.Change{harness.Traced("envoy", strings.TrimPrefix(c.URL, "http://"))},
+		Name: "traced", Gatehouse: []string{gatehouse.GRPC}, Changes: []harness.Change{harness.Traced("envoy", strings.TrimPrefix(spans, "http://"))},
 	})
 	front := envoy.Address(t, "traced")
 
@@ -96,6 +182,9 @@ func TestTracing(t *testing.T) {
 			checks := c.of("gatehouse", traceID)
 			if len(checks) != 1 || checks[0].GetName() != "gatehouse.check" {
 				return fmt.Errorf("%s trace has spans of gatehouse %v", name, checks)
+			}
+			if got := c.reasonsOf(traceID); len(got) != 1 || got[0] != "requirement_met" {
+				return fmt.Errorf("%s trace has records with reasons %v", name, got)
 			}
 			for _, span := range c.of("envoy", traceID) {
 				if string(span.GetSpanId()) == string(checks[0].GetParentSpanId()) {

@@ -15,14 +15,19 @@ import (
 
 // GoProgram builds a command of other people's and returns its path. folder holds a go.mod
 // and a go.sum that pin it with all that it is made of, and nothing is built that differs;
-// pkg is the command's import path, name what the program is called. stamp are "-X" flags
-// of the linker, for programs that learn their version that way.
+// pkg is the command's import path, "." for a main.go in folder that puts it together, name
+// what the program is called. stamp are "-X" flags of the linker, for programs that learn
+// their version that way.
 //
-// A big program takes minutes to build, once: it is built again when one of the two files,
+// A big program takes minutes to build, once: it is built again when one of these files,
 // the flags or the Go release changes.
 func GoProgram(ctx context.Context, folder, pkg, name string, stamp ...string) (string, error) {
 	sum := sha256.New()
-	for _, file := range []string{"go.mod", "go.sum"} {
+	files := []string{"go.mod", "go.sum"}
+	if pkg == "." {
+		files = append(files, "main.go")
+	}
+	for _, file := range files {
 		content, err := os.ReadFile(filepath.Join(folder, file))
 		if err != nil {
 			return "", fmt.Errorf("building %s: %w", name, err)

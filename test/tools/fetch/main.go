@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-authz/gatehouse/envoy"
 	"github.com/gatehouse-authz/gatehouse/test/idp"
 	"github.com/gatehouse-authz/gatehouse/test/mesh/programs"
+	"github.com/gatehouse-authz/gatehouse/test/otel"
 	"github.com/gatehouse-authz/gatehouse/test/sarif"
 	"github.com/gatehouse-authz/gatehouse/test/tools"
 )
@@ -42,6 +43,7 @@ func fetch(ctx context.Context) error {
 		{"SARIF's schema", sarif.Install},
 	}
 	if os.Getenv("ACCEPTANCE") != "" {
+		wanted = append(wanted, tool{"the OpenTelemetry collector", otel.Install})
 		for _, program := range programs.All {
 			wanted = append(wanted, tool{program.Name, program.Install})
 		}
