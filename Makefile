@@ -10,6 +10,10 @@ GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # The version that Go gives a commit without a tag, for binaries built without asking git.
 COMMIT = $(shell TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --abbrev=12 --format=v0.0.0-%cd-%h)
 
+# What of the end-to-end tests "make race" runs: where most happens at the same time. It is
+# no part of check, as a binary with the race detector takes minutes to build.
+RACES = ^Test(ReloadsLoseNothing|ConnectionAge|FaultConnections|FaultIssuer|FaultStore|Floods|FloodsOfHTTP|SigningKeysRotateUnderTraffic|Tracing)$$
+
 # The packages that start other programs: slow under the race detector, and nothing of ours
 # runs inside them.
 UNIT = $$($(GO) list ./... | grep -v '/gatehouse/test/')
@@ -39,7 +43,15 @@ tools:
 check: lint ## before a commit: format, vet, lint, unit tests with the race detector
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
+	@$(MAKE) unit
+
+.PHONY: unit
+unit: ## unit tests with the race detector
 	$(GO) test -race $(UNIT)
+
+.PHONY: race
+race: tools ## the real binary with the race detector, under reloads, rotation, revocation and floods
+	RACE=1 $(GO) test -count=1 -timeout 30m -run '$(RACES)' ./test/e2e
 
 .PHONY: lint
 lint: ## golangci-lint; the first run builds it, which takes two minutes

@@ -91,6 +91,13 @@ func StartGatehouse(t testing.TB, config string, options ...Option) *Gatehouse {
 	}
 	hasHTTP, hasAdmin := strings.Contains(config, "http: {address"), strings.Contains(config, `admin: {address: "127.0.0.1:0"`)
 	g.Process = Start(t, "gatehouse", cmd)
+	if races() {
+		t.Cleanup(func() {
+			if _, report, found := strings.Cut(g.Output(), "WARNING: DATA RACE"); found {
+				t.Errorf("a data race: %.4000s", report)
+			}
+		})
+	}
 	g.WaitFor(t, "its addresses", gatehouseTimeout, func(output string) bool {
 		for line := range strings.Lines(output) {
 			g.listening(line)

@@ -166,6 +166,9 @@ func tail(s string, n int) string {
 // errNotServing says that gatehouse is up and not ready.
 var errNotServing = errors.New("not SERVING")
 
+// races tells whether the product is built with the race detector, as "make race" does.
+func races() bool { return os.Getenv("RACE") != "" }
+
 // binary builds the product once per test process.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "gatehouse-test-")
@@ -173,7 +176,11 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "gatehouse")
-	build := exec.Command("go", "build", "-o", path, "github.com/gatehouse-authz/gatehouse/cmd/gatehouse")
+	args := []string{"build", "-o", path}
+	if races() {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "github.com/gatehouse-authz/gatehouse/cmd/gatehouse")...)
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", errors.Join(fmt.Errorf("building gatehouse: %w: %s", err, out), os.RemoveAll(dir))
 	}

@@ -3,6 +3,7 @@ package serve
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,8 +73,11 @@ routes:
 	if _, body := r.get("/readyz?verbose"); !strings.Contains(body, "store (sqlite)") {
 		t.Errorf("readiness does not tell of the store:\n%s", body)
 	}
-	if _, body := r.get("/metrics"); !strings.Contains(body, "gatehouse_revocation_lag_seconds_count") {
-		t.Error("metrics do not tell of the revocation lag")
+	_, body := r.get("/metrics")
+	for _, counted := range []string{"gatehouse_revocation_lag_seconds_count", `gatehouse_store_lookup_duration_seconds_count{result="ok"}`} {
+		if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(counted) + ` [1-9]`).MatchString(body) {
+			t.Errorf("metrics do not tell of %s", counted)
+		}
 	}
 	if strings.Contains(r.log.String(), made.GetToken()[20:]) {
 		t.Error("the log holds the secret")
