@@ -1,5 +1,7 @@
-// Package readme holds the README to what it says: its commands are run, in order, and
-// print what stands below them.
+// Package readme holds the pages to what they say: the README's commands are run, in order,
+// and print what stands below them (this file); its service answers what it is asked
+// (service_test.go); and every command line on any page is one that the program knows
+// (commands_test.go).
 package readme
 
 import (
@@ -69,36 +71,6 @@ func TestCommandsPrintWhatTheREADMEShows(t *testing.T) {
 	}
 	if ran < 3 {
 		t.Errorf("%d outputs were compared, want at least 3: are the blocks still there?", ran)
-	}
-}
-
-// TestGRPCurlLines sends what the README's grpcurl lines send.
-func TestGRPCurlLines(t *testing.T) {
-	var text string
-	for _, m := range block.FindAllStringSubmatch(readme(t), -1) {
-		if m[1] == "grpcurl" {
-			text = m[2]
-		}
-	}
-	check := regexp.MustCompile(`-d '(\{"attributes".*\})'`).FindStringSubmatch(text)
-	if check == nil {
-		t.Fatalf("no CheckRequest in %q", text)
-	}
-	config := ""
-	for _, m := range block.FindAllStringSubmatch(readme(t), -1) {
-		if m[1] == "yaml" {
-			config = m[2]
-		}
-	}
-	path := filepath.Join(t.TempDir(), "gatehouse.yaml")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(harness.Binary(t), "explain", "--config", path, "--check-request", "-")
-	cmd.Stdin = strings.NewReader(check[1])
-	cmd.Env = append(os.Environ(), "BATCH_KEY=0123456789abcdef0123456789abcdef")
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "ALLOWED GET localhost/") {
-		t.Errorf("the CheckRequest of the README: %v\n%s", err, out)
 	}
 }
 

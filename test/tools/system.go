@@ -30,6 +30,7 @@ var programs = []program{
 	{"nginx", "/usr/sbin/nginx", "nginx-light", "the HTTP door is tested behind nginx"},
 	{"caddy", "", "caddy", "the HTTP door is tested behind Caddy"},
 	{"promtool", "", "prometheus", "the alerts are tested by it"},
+	{"curl", "", "curl", "the README asks with it"},
 	{"initdb", "/usr/lib/postgresql/*/bin/initdb", "postgresql", "the token store is tested on PostgreSQL"},
 }
 
