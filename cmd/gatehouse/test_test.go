@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/xml"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/joshdk/go-junit"
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
@@ -87,7 +87,8 @@ func TestPeerOutcomes(t *testing.T) {
 	}
 }
 
-// TestJUnit: the report is well-formed, and says what the text says.
+// TestJUnit: a parser of JUnit reports that others wrote reads ours, and what it reads is what
+// the text says. The counts that schemas ask of a suite are there.
 func TestJUnit(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.xml")
 	runLine(t, "", "test", "--junit", file, "testdata/test/failing.txtar")
@@ -95,28 +96,22 @@ func TestJUnit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var report struct {
-		Tests    int `xml:"tests,attr"`
-		Failures int `xml:"failures,attr"`
-		Suites   []struct {
-			Cases []struct {
-				Name    string `xml:"name,attr"`
-				Line    int    `xml:"line,attr"`
-				Failure *struct {
-					Message string `xml:"message,attr"`
-				} `xml:"failure"`
-			} `xml:"testcase"`
-		} `xml:"testsuite"`
-	}
-	if err := xml.Unmarshal(data, &report); err != nil {
+	suites, err := junit.Ingest(data)
+	if err != nil {
 		t.Fatalf("reading the report: %v\n%s", err, data)
 	}
-	if report.Tests != 4 || report.Failures != 4 || len(report.Suites) != 1 || len(report.Suites[0].Cases) != 4 {
-		t.Fatalf("report = %+v, want 4 tests that fail in one suite", report)
+	if len(suites) != 1 || suites[0].Totals.Tests != 4 || suites[0].Totals.Failed != 4 || len(suites[0].Tests) != 4 {
+		t.Fatalf("report = %+v, want 4 tests that fail in one suite", suites)
 	}
-	first := report.Suites[0].Cases[0]
-	if first.Name != "a reader reads" || first.Line != 7 || first.Failure == nil || !strings.Contains(first.Failure.Message, "header x-tenant") {
-		t.Errorf("first case = %+v with %+v", first, first.Failure)
+	first := suites[0].Tests[0]
+	if first.Name != "a reader reads" || first.Status != junit.StatusFailed || first.Properties["line"] != "7" || !strings.Contains(first.Properties["file"], "failing.txtar") ||
+		!strings.Contains(first.Message, "header x-tenant") || !strings.Contains(first.Error.Error(), "decided by") {
+		t.Errorf("first case = %+v", first)
+	}
+	for _, name := range []string{"name", "tests", "failures", "errors", "time"} {
+		if suites[0].Properties[name] == "" {
+			t.Errorf("the suite has no %s", name)
+		}
 	}
 }
 

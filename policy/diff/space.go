@@ -84,8 +84,9 @@ func newSpace(old, new *Side, request *policy.Request, was, is policy.Match, for
 	if old.common() != new.common() { // what is made of one and the same tenant may be forwarded
 		s.asked[byTenant], s.asked[byUsername] = true, true
 	}
+	crossed := len(forwarded) > 0 && !sameNames(old.consults(was.Route), new.consults(is.Route))
 	for i := range forwarded {
-		s.mentionForwarded(&forwarded[i])
+		s.mentionForwarded(&forwarded[i], crossed)
 	}
 	s.mentionMakers()
 	s.add(variable{kind: byAuthenticator, values: s.authenticators()})
@@ -131,13 +132,23 @@ func (s *space) mentionAll(q *policy.Requirement, r *policy.Request, m policy.Ma
 	}
 }
 
+func sameNames(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
 // mentionForwarded notes what tells apart two values that the sides make of a principal in
-// different ways.
-func (s *space) mentionForwarded(p *pairing) {
-	if p.old.isSame(&p.new) && (len(p.old.refers) < 2 || p.old.value.Identity) {
+// different ways; crossed is that to one of them it may be nobody.
+func (s *space) mentionForwarded(p *pairing, crossed bool) {
+	if !crossed && p.old.isSame(&p.new) && (len(p.old.refers) < 2 || p.old.value.Identity) {
 		return
 	}
 	constants := append(p.old.constants(&p.new), p.new.constants(&p.old)...)
+	if crossed {
+		for _, text := range []string{p.old.of(s.old.Anonymous), p.new.of(s.new.Anonymous)} {
+			nobody := bound{text: text}
+			constants = append(constants, append(nobody.constants(&p.old), nobody.constants(&p.new)...)...)
+		}
+	}
 	for _, reference := range append(slices.Clone(p.old.refers), p.new.refers...) {
 		switch attribute, isAttribute := strings.CutPrefix(reference, "attributes."); {
 		case reference == "roles":

@@ -170,10 +170,10 @@ func (w *world) region(r *policy.Request) string {
 // maxPeople are asked of a world.
 const maxPeople = 250
 
-// bruteForce lists what flips. A world that is too large is asked in part, which whole tells.
-func (w *world) bruteForce(random *rand.Rand) (names map[string]bool, whole bool) {
-	people, whole := w.people(random)
-	names = map[string]bool{}
+// bruteForce lists what flips. A world that is too large is asked in part.
+func (w *world) bruteForce(random *rand.Rand) map[string]bool {
+	people := w.people(random)
+	names := map[string]bool{}
 	asked := map[string]bool{}
 	_, texts := w.asks()
 	paths := strings.Contains(texts, "{path.")
@@ -213,7 +213,7 @@ func (w *world) bruteForce(random *rand.Rand) (names map[string]bool, whole bool
 			}
 		}
 	}
-	return names, whole
+	return names
 }
 
 // isMade tells whether an authenticator of the side makes a principal.
@@ -416,7 +416,7 @@ func (w *world) dimensions() []dimension {
 	vary(uses("attributes.team", func(q *policy.Requirement) bool { return len(q.Attributes) > 0 }),
 		lists(func(p *policy.Principal, v []string) {
 			p.Attributes = map[string]policy.Attribute{"team": {Values: v, List: len(v) > 1}}
-		}, []string{"a"}, []string{"z"}, []string{"x"}, []string{"a", "x"}))
+		}, []string{"a"}, []string{"z"}, []string{"x"}, []string{"b"}, []string{"a", "x"}, []string{"a", "b"}))
 	vary(strings.Contains(shown, "{token_id}"), texts(func(p *policy.Principal, v string) { p.TokenID = v }, "t"))
 	if uses("issuer", func(q *policy.Requirement) bool { return q.When != nil }) {
 		list = append(list, dimension{nothing, func(p *policy.Principal, _ *policy.Selection) { p.Issuer = "mfa" }})
@@ -438,19 +438,20 @@ func (w *world) dimensions() []dimension {
 }
 
 // people are everybody, if they are few, and else some.
-func (w *world) people(random *rand.Rand) (people []*person, all bool) {
+func (w *world) people(random *rand.Rand) []*person {
 	dimensions := w.dimensions()
+	const enough = 20 * maxPeople // of which some are made by no authenticator
 	number := 1
 	for _, d := range dimensions {
-		number = min(number*len(d), 20*maxPeople)
+		number = min(number*len(d), enough)
 	}
-	all = number < 20*maxPeople
+	people := []*person{{}}
 	chosen := make([]int, len(dimensions))
 	for range number {
 		var p policy.Principal
 		var s policy.Selection
 		for i, d := range dimensions {
-			if !all {
+			if number == enough {
 				chosen[i] = random.IntN(len(d))
 			}
 			d[chosen[i]](&p, &s)
@@ -466,8 +467,8 @@ func (w *world) people(random *rand.Rand) (people []*person, all bool) {
 		}
 	}
 	if len(people) > maxPeople {
-		random.Shuffle(len(people), func(i, j int) { people[i], people[j] = people[j], people[i] })
-		people, all = people[:maxPeople], false
+		random.Shuffle(len(people)-1, func(i, j int) { people[i+1], people[j+1] = people[j+1], people[i+1] })
+		people = people[:maxPeople]
 	}
-	return append(people, &person{}), all
+	return people
 }

@@ -47,7 +47,7 @@ var effects = map[protoreflect.FullName]Effect{
 	"Config.version": Nothing, "Config.listen": Nothing, "Config.routes": inside, "Config.tcp": compared, "Config.grants": compared,
 	"Config.decision_log": Nothing, "Config.tracing": Nothing, "Config.answers": Nothing, "Config.limits": Unknown,
 	"Config.trusted_proxies": anyOf, "Config.authenticators": inside,
-	"Config.sign_in":    Nothing, // it redirects who is refused anyway; what it opens is a route
+	"Config.sign_in": Nothing, // it redirects who is refused anyway; what it opens is a route
 	"Config.tenancy": block, "Config.anonymous": compared, "Tenancy.select_header": toggled, "Tenancy.username_header": toggled,
 	"Tenancy.separator": compared, "Tenancy.default": compared, "Tenancy.wildcard": compared,
 	"Paths.allow_semicolons": wider,

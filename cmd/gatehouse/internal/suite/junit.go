@@ -12,6 +12,7 @@ type junitSuites struct {
 	XMLName  xml.Name     `xml:"testsuites"`
 	Tests    int          `xml:"tests,attr"`
 	Failures int          `xml:"failures,attr"`
+	Errors   int          `xml:"errors,attr"` // schemas ask for it: there are none
 	Suites   []junitSuite `xml:"testsuite"`
 }
 
@@ -19,6 +20,7 @@ type junitSuite struct {
 	Name     string      `xml:"name,attr"`
 	Tests    int         `xml:"tests,attr"`
 	Failures int         `xml:"failures,attr"`
+	Errors   int         `xml:"errors,attr"`
 	Seconds  string      `xml:"time,attr"`
 	Cases    []junitCase `xml:"testcase"`
 }
@@ -33,6 +35,7 @@ type junitCase struct {
 }
 
 type junitFailure struct {
+	Type    string `xml:"type,attr"` // what differs first
 	Message string `xml:"message,attr"`
 	Text    string `xml:",chardata"`
 }
@@ -48,6 +51,7 @@ func WriteJUnit(w io.Writer, runs []*Run) error {
 			if !r.Passed() {
 				first := r.Differences[0]
 				c.Failure = &junitFailure{
+					Type:    first.What,
 					Message: fmt.Sprintf("%s is %s, not %s", first.What, first.Got, first.Want),
 					Text:    strings.Join(r.lines(), "\n"),
 				}
