@@ -65,7 +65,7 @@ systems: tools ## the five systems that configurations in test/systems serve, re
 .PHONY: acceptance
 acceptance: ## what looks from outside, live control planes, and the store under twenty kills
 	ACCEPTANCE=1 $(GO) run ./test/tools/fetch
-	ACCEPTANCE=1 $(GO) test -json -timeout 60m ./test/... ./extauthz/tokens ./policy/diff ./cmd/gatehouse | $(GO) run ./test/report
+	ACCEPTANCE=1 $(GO) test -json -timeout 60m ./test/... ./extauthz/tokens ./policy/diff ./cmd/gatehouse ./cmd/gatehouse/internal/compare | $(GO) run ./test/report
 
 .PHONY: recordings
 recordings: ## test/mesh/generated anew, from istiod and the manifests in envoy/istio

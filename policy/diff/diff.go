@@ -87,6 +87,7 @@ func Compare(old, new Side) []Change {
 type comparison struct {
 	old, new   Side
 	patterns   []pattern // of both sides
+	longest    int       // the most segments that a pattern has
 	fresh      string    // a segment that no pattern has
 	hosts      []string  // one of each kind that patterns tell apart
 	methods    []string
@@ -98,7 +99,8 @@ type comparison struct {
 
 // A region is what one pattern decides in the old table and one in the new.
 type region struct {
-	request  policy.Request // with the fewest segments
+	request  policy.Request   // with the fewest segments
+	others   []policy.Request // of other methods and hosts, which may stay in it where this one does not
 	segments []string
 	old, new ruling
 }
@@ -163,14 +165,32 @@ func (c *comparison) changes(r *region) []Change {
 	return list
 }
 
+// within tells whether a request of a region's path is in it, or can be by another method or
+// host, which it then gets.
+func (c *comparison) within(r *region, request *policy.Request) (old, new ruling, ok bool) {
+	key, plain := keyOf(r.old, r.new), *request
+	for i := -1; i < len(r.others); i++ {
+		if i >= 0 {
+			o := &r.others[i]
+			request.Method, request.Host = o.Method, o.Host
+			request.Headers = append(slices.Clone(o.Headers), plain.Headers[len(r.request.Headers):]...)
+		}
+		old, new = c.rule(&c.old, request), c.rule(&c.new, request)
+		if keyOf(old, new) == key {
+			return old, new, true
+		}
+	}
+	return old, new, false
+}
+
 // change looks among the requests of a region for one whose answer changes in a direction,
 // if there is one for which no expression is assumed to say anything.
 func (c *comparison) change(direction Direction, r *region) (given *Change) {
 	tried := 0
 	requests, all := c.variations(r)
 	for request := range requests {
-		old, new := c.rule(&c.old, &request), c.rule(&c.new, &request)
-		if keyOf(old, new) != keyOf(r.old, r.new) {
+		old, new, ok := c.within(r, &request)
+		if !ok {
 			continue // another region's
 		}
 		found, undecided := c.find(direction, &request, old.Match, new.Match)

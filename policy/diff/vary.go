@@ -14,6 +14,10 @@ import (
 // none of these changes its answer, the region is [Undecided].
 const maxVariations = 4096
 
+// maxRest bounds how many texts of the rest of a path are tried, from one segment to more than
+// any pattern has.
+const maxRest = 32
+
 // A blank is a part of a region's requests whose text the routes refer to.
 type blank struct {
 	segment int    // its index in the path
@@ -230,7 +234,13 @@ func (c *comparison) place(r *region, m policy.Match, name string) (blank, bool)
 			if len(r.segments) > len(p.segments) {
 				b.add(unescaped(strings.Join(r.segments[len(p.segments):], "/")))
 			}
-			b.add("", c.fresh, c.fresh+"y")
+			b.add("")
+			for path := c.fresh; len(b.texts) < maxRest; path = c.fresh + "/" + path {
+				b.add(path, path+"y")
+				if strings.Count(path, "/")+len(p.segments) > c.longest {
+					break
+				}
+			}
 			return b, true
 		}
 	}

@@ -40,6 +40,7 @@ func newComparison(old, new Side) *comparison {
 					same[key] = says
 				}
 				c.patterns = append(c.patterns, p)
+				c.longest = max(c.longest, len(p.segments))
 			}
 		}
 	}
@@ -258,10 +259,25 @@ func (c *comparison) visit(r policy.Request, path []string) {
 		return // none covers it, or it is no preflight to either side, or passes as one on both
 	}
 	key := keyOf(old, new)
-	if known := c.regions[key]; known != nil && len(known.segments) <= len(path) {
+	known := c.regions[key]
+	if known == nil {
+		c.regions[key] = &region{request: r, segments: path, old: old, new: new}
 		return
 	}
-	c.regions[key] = &region{request: r, segments: path, old: old, new: new}
+	if len(known.segments) > len(path) {
+		r, known.request, known.segments = known.request, r, path
+	}
+	if len(known.others) < maxOthers && !isLike(&r, &known.request) && !slices.ContainsFunc(known.others, func(o policy.Request) bool { return isLike(&r, &o) }) {
+		known.others = append(known.others, r)
+	}
+}
+
+// maxOthers bounds how many methods and hosts of a region are remembered.
+const maxOthers = 64
+
+// isLike tells whether two requests differ in nothing but their paths.
+func isLike(a, b *policy.Request) bool {
+	return a.Method == b.Method && a.Host == b.Host && slices.Equal(a.Headers, b.Headers)
 }
 
 // walkNames finds the regions of requests that name a route which has changed.

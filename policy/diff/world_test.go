@@ -168,7 +168,7 @@ func (w *world) region(r *policy.Request) string {
 }
 
 // maxPeople are asked of a world.
-const maxPeople = 250
+const maxPeople = 150
 
 // bruteForce lists what flips. A world that is too large is asked in part.
 func (w *world) bruteForce(random *rand.Rand) map[string]bool {

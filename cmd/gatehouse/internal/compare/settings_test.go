@@ -52,7 +52,7 @@ func load(t testing.TB, text string) *config.Loaded {
 }
 
 func environment(name string) (string, bool) {
-	v, ok := map[string]string{"KEY": "example-key", "OTHER": "other-key"}[name]
+	v, ok := map[string]string{"KEY": "example-key", "OTHER": "other-key", "KEY0": "key-0", "KEY1": "key-1", "KEY2": "key-2"}[name]
 	return v, ok
 }
 
