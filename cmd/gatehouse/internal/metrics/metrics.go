@@ -67,13 +67,20 @@ type Metrics struct {
 type counters struct {
 	snapshot *extauthz.Snapshot
 	none     *perReason
-	routes   []atomic.Pointer[perReason] // by policy.Route.Index; nil until the first decision
+	other    *perReason                  // of the routes from maxRoutes on
+	routes   []atomic.Pointer[perReason] // of the others, by policy.Route.Index; nil until the first decision
 }
 
-// perReason holds the counters of one route, by reason; nil until the first decision.
+// perReason holds the counters of one route. Of all the reasons most routes ever have one
+// or two, so that those are looked through.
 type perReason struct {
-	label    string
-	byReason []atomic.Pointer[prometheus.Counter]
+	label string
+	known atomic.Pointer[[]reasonCounter] // replaced as a whole when one is added
+}
+
+type reasonCounter struct {
+	reason  policy.Reason
+	counter prometheus.Counter
 }
 
 // Build is what gatehouse_build_info says.
@@ -161,15 +168,11 @@ func New(build Build) *Metrics {
 }
 
 func newCounters(s *extauthz.Snapshot) *counters {
-	c := &counters{snapshot: s, none: newPerReason(noRoute)}
+	c := &counters{snapshot: s, none: &perReason{label: noRoute}, other: &perReason{label: otherRoute}}
 	if s != nil {
-		c.routes = make([]atomic.Pointer[perReason], len(s.Config().Routes))
+		c.routes = make([]atomic.Pointer[perReason], min(len(s.Config().Routes), maxRoutes))
 	}
 	return c
-}
-
-func newPerReason(label string) *perReason {
-	return &perReason{label: label, byReason: make([]atomic.Pointer[prometheus.Counter], len(policy.Reasons()))}
 }
 
 // Use says that s decides from now on. shadowAll is whether --shadow-all is given.
@@ -271,18 +274,37 @@ func (m *Metrics) observeDuration(r *extauthz.Record) {
 // counter finds the resolved counter, or resolves it when it is needed first.
 func (c *counters) counter(decisions *prometheus.CounterVec, route *policy.Route, reason policy.Reason) prometheus.Counter {
 	per := c.none
-	if route != nil && route.Index < len(c.routes) {
+	switch {
+	case route == nil:
+	case route.Index >= len(c.routes):
+		per = c.other
+	default:
 		if per = c.routes[route.Index].Load(); per == nil {
-			c.routes[route.Index].CompareAndSwap(nil, newPerReason(labelOf(route.Index, route.Name)))
+			c.routes[route.Index].CompareAndSwap(nil, &perReason{label: route.Name})
 			per = c.routes[route.Index].Load()
 		}
 	}
-	if known := per.byReason[reason].Load(); known != nil {
-		return *known
+	return per.counter(decisions, reason)
+}
+
+func (p *perReason) counter(decisions *prometheus.CounterVec, reason policy.Reason) prometheus.Counter {
+	for {
+		known := p.known.Load()
+		var list []reasonCounter
+		if known != nil {
+			list = *known
+		}
+		for i := range list {
+			if list[i].reason == reason {
+				return list[i].counter
+			}
+		}
+		counter := decisions.WithLabelValues(p.label, reason.Outcome().String(), reason.String())
+		longer := append(list[:len(list):len(list)], reasonCounter{reason, counter})
+		if p.known.CompareAndSwap(known, &longer) {
+			return counter
+		}
 	}
-	counter := decisions.WithLabelValues(per.label, reason.Outcome().String(), reason.String())
-	per.byReason[reason].Store(&counter)
-	return counter
 }
 
 func routeLabel(r *policy.Route) string {

@@ -74,9 +74,7 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 	loaded.Gate.TCP.Settle()
 	s.gate.Swap(loaded.Snapshot)
 	s.loaded.Store(loaded)
-	// Reading a file takes several times the memory of what is made of it, and with
-	// gcPercent the collector would let that stand. Beside the Checks, which go on.
-	go debug.FreeOSMemory()
+	go s.tidy()
 	s.useRecords(records, collector)
 	s.mu.Lock()
 	s.loadedAt, s.broken = now, nil
@@ -90,6 +88,16 @@ func (s *service) use(loaded *config.Loaded, report *config.Report) error {
 		s.log.Warn("shadow-all: what is forbidden or unauthenticated passes, without identity")
 	}
 	return nil
+}
+
+// tidy gives back what reading a file took, which is several times the memory of what is
+// made of it, and the pages of the binary that only that touched. Checks go on meanwhile.
+func (s *service) tidy() {
+	debug.FreeOSMemory()
+	s.garbage.adjust()
+	if err := unmapUnused(); err != nil {
+		s.log.Warn("the binary's pages stay mapped", zap.Error(err))
+	}
 }
 
 // refuse reports every error of a file that does not replace the one in use.

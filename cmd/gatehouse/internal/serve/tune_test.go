@@ -36,10 +36,14 @@ func TestGCPercent(t *testing.T) {
 		want int
 	}{
 		{"before the first collection", 0, 400},
-		{"ten routes", 4 << 20, 400},
-		{"the largest heap with all of it", 32 << 20, 400},
-		{"a hundred thousand routes", 90 << 20, 140},
-		{"more than anybody has", 4 << 30, 50},
+		{"next to nothing", 2 << 20, 400},
+		{"ten routes", 5 << 20, 240},
+		{"a thousand routes and tokens", 8 << 20, 150},
+		{"the smallest heap with as much garbage", 12 << 20, 100},
+		{"the largest one", 64 << 20, 100},
+		{"a hundred thousand routes", 98 << 20, 60},
+		{"and as many tokens", 185 << 20, 30},
+		{"more than anybody has", 4 << 30, 30},
 	} {
 		if got := percentFor(row.live); got != row.want {
 			t.Errorf("%s: %d%%, want %d%%", row.name, got, row.want)
