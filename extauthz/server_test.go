@@ -132,8 +132,10 @@ func TestOverload(t *testing.T) {
 	go ask(context.Background())
 	<-entered // one is worked on
 	go ask(context.Background())
-	for server.admission.waiting.Load() == 0 {
-		time.Sleep(time.Millisecond) // until one waits
+	for deadline := time.Now().Add(10 * time.Second); server.admission.waiting.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the second call never waits")
+		}
 	}
 	response := must(client.Check(context.Background(), message))
 	checkSound(t, response)

@@ -195,9 +195,7 @@ func TestSemantics33Passwords(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		gaveUp := make(chan error)
 		go func() { gaveUp <- pool.run(ctx, func() { t.Error("it ran") }) }()
-		for len(pool.waiting) < cap(pool.waiting) {
-			time.Sleep(time.Millisecond) // the one that waits gets there without telling
-		}
+		waitFor(t, "the one that waits, which gets there without telling", func() bool { return len(pool.waiting) == cap(pool.waiting) })
 		b := testBasic(t, BasicOptions{Stamp: testStamp, Pool: pool, Users: []User{{Username: "adam", PasswordHash: quickHash("admin")}}})
 		if got := ask(b, "adam:admin", "10.0.0.1", testNow); got != policy.ReasonOverloaded || got.Outcome() != policy.Unavailable {
 			t.Errorf("beyond the queue: %v", got)

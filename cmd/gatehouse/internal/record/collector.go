@@ -16,6 +16,7 @@ import (
 	sdklog "go.opentelemetry.io/otel/sdk/log"
 	"go.opentelemetry.io/otel/sdk/resource"
 
+	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/tracing"
 	"github.com/gatehouse-authz/gatehouse/extauthz"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
@@ -118,19 +119,7 @@ func (c *Collector) emit(r *extauthz.Record, line []byte) {
 	out.SetSeverity(severity)
 	out.SetSeverityText(severity.String())
 	out.SetBody(attribute.StringValue(string(line)))
-	route := ""
-	if r.Decision.Route != nil {
-		route = r.Decision.Route.Name
-	}
-	out.AddAttributes(
-		attribute.String("gatehouse.decision_id", strings.Clone(r.ID)),
-		attribute.String("gatehouse.route", route),
-		attribute.String("gatehouse.outcome", r.Decision.Outcome.String()),
-		attribute.String("gatehouse.reason", r.Decision.Reason.String()),
-		attribute.String("gatehouse.authenticator", r.Authenticator),
-		attribute.String("gatehouse.door", r.Door.String()),
-		attribute.Int("http.response.status_code", r.Status),
-	)
+	out.AddAttributes(tracing.Attributes(r)...)
 	ctx := r.Context // whose span is the record's
 	if ctx == nil {
 		ctx = context.Background()

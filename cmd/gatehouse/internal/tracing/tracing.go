@@ -105,6 +105,24 @@ func (t *Tracer) Begin(ctx context.Context, c *extauthz.Call) context.Context {
 	return ctx
 }
 
+// Attributes are what a span and a log record say of a decision: nothing of the caller but
+// the authenticator.
+func Attributes(r *extauthz.Record) []attribute.KeyValue {
+	route := ""
+	if r.Decision.Route != nil {
+		route = r.Decision.Route.Name
+	}
+	return []attribute.KeyValue{
+		attribute.String("gatehouse.decision_id", strings.Clone(r.ID)),
+		attribute.String("gatehouse.route", route),
+		attribute.String("gatehouse.outcome", r.Decision.Outcome.String()),
+		attribute.String("gatehouse.reason", r.Decision.Reason.String()),
+		attribute.String("gatehouse.authenticator", r.Authenticator),
+		attribute.String("gatehouse.door", r.Door.String()),
+		attribute.Int("http.response.status_code", r.Status),
+	}
+}
+
 // End ends the span that a tracer began, if r has one. It may have been replaced since.
 func End(r *extauthz.Record) {
 	if r.Context == nil {
@@ -114,19 +132,7 @@ func End(r *extauthz.Record) {
 	if !span.IsRecording() {
 		return
 	}
-	route := ""
-	if r.Decision.Route != nil {
-		route = r.Decision.Route.Name
-	}
-	span.SetAttributes(
-		attribute.String("gatehouse.decision_id", strings.Clone(r.ID)),
-		attribute.String("gatehouse.route", route),
-		attribute.String("gatehouse.outcome", r.Decision.Outcome.String()),
-		attribute.String("gatehouse.reason", r.Decision.Reason.String()),
-		attribute.String("gatehouse.authenticator", r.Authenticator),
-		attribute.String("gatehouse.door", r.Door.String()),
-		attribute.Int("http.response.status_code", r.Status),
-	)
+	span.SetAttributes(Attributes(r)...)
 	if r.Decision.Outcome == policy.Unavailable {
 		span.SetStatus(codes.Error, r.Decision.Reason.String())
 	}
