@@ -13,7 +13,7 @@ COMMIT = $(shell TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --abbrev=12 
 # What of the end-to-end tests "make race" runs: where most happens at the same time. It is
 # no part of check, as a binary with the race detector takes minutes to build. Floods are not
 # among them: it is too slow for those, and takes more memory than they allow.
-RACES = ^Test(ReloadsLoseNothing|ConnectionAge|FaultConnections|FaultIssuer|FaultStore|SigningKeysRotateUnderTraffic|Tracing)$$
+RACES = ^Test(ReloadsLoseNothing|ConnectionAge|FaultConnections|FaultIssuer|FaultStore|Tracing)$$
 
 # The packages that start other programs: slow under the race detector, and nothing of ours
 # runs inside them.

@@ -25,6 +25,10 @@ const (
 	// crowdSize how many clients want one.
 	fewConnections, crowdSize = 300, 1000
 
+	// comeAgain is how long after it was cut off a client comes again. Were it much less the
+	// test would measure who gets the processors.
+	comeAgain = 400 * time.Millisecond
+
 	// tooLong is how soon a client that does not say hello is gone: after 10 s, and what a
 	// busy machine takes.
 	tooLong = 15 * time.Second
@@ -50,7 +54,7 @@ func (c *crowd) begin(size int) {
 				select {
 				case <-c.stop:
 					return
-				case <-time.After(50 * time.Millisecond):
+				case <-time.After(comeAgain):
 				}
 			}
 		})

@@ -224,6 +224,21 @@ func (s *storm) end() {
 	s.tasks.Wait()
 }
 
+// awaitEnd waits until a connection has ended as it should, for as long as that may take on
+// a busy machine.
+func (s *storm) awaitEnd() {
+	tick := time.NewTicker(breath)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < settle; <-tick.C {
+		s.mu.Lock()
+		seen := s.attack.ends == "" || s.ends[s.attack.ends] > 0
+		s.mu.Unlock()
+		if seen && s.blows.Load() > 0 {
+			return
+		}
+	}
+}
+
 func (s *storm) over() bool {
 	select {
 	case <-s.stop:

@@ -118,6 +118,7 @@ func TestFloodsOfHTTP(t *testing.T) {
 			}
 		}, func() {
 			for _, s := range storms {
+				s.awaitEnd()
 				s.end()
 			}
 		})
