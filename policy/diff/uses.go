@@ -125,12 +125,12 @@ func (c *comparison) headerMentions(r *region, take func([]mention, policy.Match
 	before, after := c.old.Forwarded(old.Route), c.new.Forwarded(new.Route)
 	onePattern := old.Pattern != nil && new.Pattern != nil && old.Pattern.String() == new.Pattern.String()
 	for name, v := range before {
-		if w, both := after[name]; v.Template != nil && (!both || v.Text != w.Text || !onePattern) {
+		if w, both := after[name]; v.Template != nil && (!both || v.Text != w.Text || v.JSON != w.JSON || !onePattern) {
 			take([]mention{{topic{header: name}, v.Template}}, old)
 		}
 	}
 	for name, w := range after {
-		if v, both := before[name]; w.Template != nil && (!both || v.Text != w.Text || !onePattern) {
+		if v, both := before[name]; w.Template != nil && (!both || v.Text != w.Text || v.JSON != w.JSON || !onePattern) {
 			take([]mention{{topic{header: name}, w.Template}}, new)
 		}
 	}

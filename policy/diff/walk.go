@@ -69,7 +69,7 @@ func (s *Side) says(r *policy.Route) string {
 	if s.Forwarded != nil {
 		values := s.Forwarded(r)
 		for _, name := range slices.Sorted(maps.Keys(values)) {
-			fmt.Fprintf(&b, " %q %q", name, values[name].Text)
+			fmt.Fprintf(&b, " %q %q %t", name, values[name].Text, values[name].JSON)
 		}
 	}
 	for _, why := range refusals {

@@ -89,6 +89,7 @@ type gateWorld struct {
 
 func newGateWorld(t *rapid.T, g *fileGenerator, old, new *config.Loaded) *gateWorld {
 	w := &gateWorld{fatal: t.Fatal, loaded: [2]*config.Loaded{old, new}, g: g, people: append(g.people(), nil)}
+	w.people = slices.DeleteFunc(w.people, w.isRefused)
 	w.prepare(w.people)
 	return w
 }
@@ -105,6 +106,14 @@ func (w *gateWorld) prepare(people []*policy.Principal) {
 			w.fatal(err)
 		}
 	}
+}
+
+// isRefused tells whether an authenticator of a side refuses a principal because of its
+// tenant: claims may not say the wildcard unless it is trusted to.
+func (w *gateWorld) isRefused(p *policy.Principal) bool {
+	return p != nil && p.Authenticator == "people" && p.Tenant != "" && slices.ContainsFunc(w.loaded[:], func(loaded *config.Loaded) bool {
+		return p.Tenant == loaded.Config.GetTenancy().GetWildcard() && !loaded.Config.GetAuthenticators()[0].GetWildcard()
+	})
 }
 
 // made is a principal as an authenticator of a side makes it.

@@ -273,13 +273,10 @@ func (g *fileGenerator) people() []*policy.Principal {
 		}
 		return oneOf(g, all...)
 	}
-	wildcards := g.asks("wildcard: true") && g.asks(`wildcard: "*"`)
 	for range maxCallers {
 		p := &policy.Principal{Authenticator: "people", Subject: pick(g.asks("subject"), "a", "x", "y"), Issuer: "https://idp.example.com"}
 		p.Username = pick(g.asks("username") || g.asks("owner"), "", "a", "x", "*", "a:x")
-		if p.Tenant = pick(g.asks("tenant"), "", "a", "a:b", "a:x", "x", "x:y", "_", "*"); p.Tenant == "*" && !wildcards {
-			p.Tenant = "y"
-		}
+		p.Tenant = pick(g.asks("tenant"), "", "a", "a:b", "a:x", "x", "x:y", "_", "*", "y")
 		p.Roles = lists(g.asks("roles"), nil, []string{"r"}, []string{"s"}, []string{"s", "r"}, []string{"q"})
 		p.Scopes = lists(g.asks("scopes"), nil, []string{"read"}, []string{"write"})
 		p.TokenID = pick(g.asks("token_id"), "", "t")
