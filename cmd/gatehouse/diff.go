@@ -28,17 +28,22 @@ func (p *program) diffCommand() *cobra.Command {
 those that one route decides in the old table and one in the new, it names a smallest
 request and principal whose answer changes, or for whom the upstream gets other headers.
 
-It is exact: whatever is not reported has the same answer. Principals are those that
-authenticators can make, with what grants add and as whom they may select to be; they are
-shown as before grants. An expression (when) is asked about each witness; where none is
-found for which it says what is needed, it is said what is assumed of it.
+It is exact in who passes, in what upstreams get, and in the status of refusals: whatever
+is not reported has the same answer, and each witness has been asked of both. Principals
+are those that authenticators can make, with what grants add and as whom they may select to
+be; they are shown as before grants. A request has one credential, for which both sides make
+the same principal. An expression (when) is asked about each witness; where none is found
+for which it says what is needed, it is said what is assumed of it. Where a search takes too
+long, the change is undecided, which counts as any.
 
 Changes widen, narrow, forward other headers, or refuse with another status (answers).
-Which credentials authenticators accept, and how they map claims, cannot be compared
-request by request: such settings are listed with what they can do.
+Not compared request by request, but listed as settings with what they can do: which
+credentials authenticators accept, how they map claims, and everything else outside routes,
+grants, tenancy and forward. Not compared at all: the text of refusals and their challenges,
+and identity that is too large for headers.
 
 Exits with 1 if a request passes that did not before, or may (--fail-on widen, the
-default), so that continuous integration can guard it.
+default), so that continuous integration can guard it; and if a file cannot be compared.
 
 With --output json: changes have direction (widens, narrows, forwards, answers, undecided),
 request (method, host, path, tcp, context, headers), principal (null: nobody), assumed, old

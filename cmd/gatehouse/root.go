@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -173,6 +174,15 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
 		return noArgs(cmd, args) // the flag is of a command that does not exist
+	}
+	var invalid *pflag.InvalidValueError
+	var number *strconv.NumError
+	if errors.As(err, &invalid) && errors.As(err, &number) { // the parser's words are for programmers
+		kind := "a number"
+		if number.Func == "ParseBool" {
+			kind = "true or false"
+		}
+		return usagef("invalid --%s %q: give %s", invalid.GetFlag().Name, invalid.GetValue(), kind)
 	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {

@@ -125,6 +125,7 @@ func TestTestUsage(t *testing.T) {
 		{"no file", nil, exitUsage, "the file of tests is missing"},
 		{"a file that is not there", []string{"nowhere.yaml"}, exitRefused, "reading tests: open nowhere.yaml"},
 		{"a coverage over 100", []string{"--min-coverage", "101", "x.yaml"}, exitUsage, "give a percentage from 0 to 100"},
+		{"a coverage that is no number", []string{"--min-coverage", "all", "x.yaml"}, exitUsage, `invalid --min-coverage "all": give a number`},
 		{"an unknown flag", []string{"--mutat", "x.yaml"}, exitUsage, "did you mean --mutate?"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -93,7 +93,7 @@ func (s *source) scan() []Problem {
 	}
 	if !content {
 		return []Problem{{Rule: ruleYAML, At: policy.Position{File: s.file, Line: 1, Column: 1},
-			Message: "the file holds no configuration", Remedy: `begin it with "version: 1"`}}
+			Message: "the file is empty", Remedy: `begin it with "version: 1"`}}
 	}
 	return nil
 }

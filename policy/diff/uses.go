@@ -73,6 +73,9 @@ func (c *comparison) uses(r *region) []use {
 			if text, literal := one.template.Literal(); literal {
 				note(one.topic, text)
 			} else if one.template.Uses(policy.RefPath | policy.RefContext | policy.RefQuery) {
+				if text, ok := one.template.Eval(&r.request, m, nil); ok { // a literal of another pattern, say
+					note(one.topic, text)
+				}
 				uses = append(uses, use{topic: one.topic, template: one.template, match: m})
 			}
 		}
