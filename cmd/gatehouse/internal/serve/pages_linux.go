@@ -21,32 +21,52 @@ func unmapUnused() error {
 	if err != nil {
 		return fmt.Errorf("finding the binary: %w", err)
 	}
-	maps, err := os.ReadFile("/proc/self/maps")
+	smaps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return fmt.Errorf("reading the process's mappings: %w", err)
 	}
-	for line := range strings.Lines(string(maps)) {
-		from, to, ok := readOnlyMapping(line, binary)
-		if !ok {
-			continue
-		}
-		if _, _, errno := syscall.Syscall(syscall.SYS_MADVISE, from, to-from, syscall.MADV_DONTNEED); errno != 0 {
+	for _, m := range readOnlyMappings(string(smaps), binary) {
+		if _, _, errno := syscall.Syscall(syscall.SYS_MADVISE, m.from, m.to-m.from, syscall.MADV_DONTNEED); errno != 0 {
 			return fmt.Errorf("unmapping pages: %w", errno)
 		}
 	}
 	return nil
 }
 
-// readOnlyMapping reads a line of /proc/self/maps: `from-to perms offset device inode path`.
-// ok is for mappings of the binary that nobody can have written to: of others,
-// MADV_DONTNEED would throw away what was written.
-func readOnlyMapping(line, binary string) (from, to uintptr, ok bool) {
-	fields := strings.Fields(line)
+// A mapping is a range of addresses.
+type mapping struct{ from, to uintptr }
+
+// readOnlyMappings reads /proc/self/smaps: for each mapping a line `from-to perms offset
+// device inode path`, and lines that count its pages by kind. It gives those of the binary
+// that nobody can write to, and nobody has: of others, MADV_DONTNEED would throw away what
+// was written, as a dynamic loader does before it write-protects a page.
+func readOnlyMappings(smaps, binary string) []mapping {
+	var list []mapping
+	var last mapping
+	ours := false
+	for line := range strings.Lines(smaps) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		if !strings.HasSuffix(fields[0], ":") { // of a new mapping
+			last, ours = readOnlyMapping(fields, binary)
+			continue
+		}
+		// The last line that matters of each mapping; one without it is left alone.
+		if fields[0] == "Anonymous:" && fields[1] == "0" && ours {
+			list = append(list, last)
+		}
+	}
+	return list
+}
+
+func readOnlyMapping(fields []string, binary string) (m mapping, ok bool) {
 	if len(fields) < 6 || fields[1] != "r-xp" && fields[1] != "r--p" || strings.Join(fields[5:], " ") != binary {
-		return 0, 0, false
+		return m, false
 	}
 	first, last, _ := strings.Cut(fields[0], "-")
-	a, errA := strconv.ParseUint(first, 16, strconv.IntSize)
-	b, errB := strconv.ParseUint(last, 16, strconv.IntSize)
-	return uintptr(a), uintptr(b), errA == nil && errB == nil && a < b
+	from, errFrom := strconv.ParseUint(first, 16, strconv.IntSize)
+	to, errTo := strconv.ParseUint(last, 16, strconv.IntSize)
+	return mapping{uintptr(from), uintptr(to)}, errFrom == nil && errTo == nil && from < to
 }

@@ -2,29 +2,38 @@ package serve
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
 
-func TestReadOnlyMapping(t *testing.T) {
+func TestReadOnlyMappings(t *testing.T) {
 	const binary = "/opt/gate house"
+	const clean, written = "Rss: 64 kB\nPrivate_Dirty: 0 kB\nAnonymous: 0 kB\nVmFlags: rd ex\n", "Rss: 64 kB\nAnonymous: 4 kB\n"
 	for _, row := range []struct {
-		name, line string
-		want       bool
+		name, smaps string
+		want        []mapping
 	}{
-		{"code", "00400000-016b9000 r-xp 00000000 fe:00 10200945                           /opt/gate house\n", true},
-		{"constants", "016b9000-02d3e000 r--p 012b9000 fe:00 10200945                           /opt/gate house\n", true},
-		{"variables", "02d3e000-02e23000 rw-p 0293e000 fe:00 10200945                           /opt/gate house\n", false},
-		{"shared with others", "016b9000-02d3e000 r--s 012b9000 fe:00 10200945                           /opt/gate house\n", false},
-		{"another file", "016b9000-02d3e000 r--p 012b9000 fe:00 10200945                           /opt/gate\n", false},
-		{"the heap", "e80800000-e81800000 rw-p 00000000 00:00 0 \n", false},
-		{"nothing", "\n", false},
-		{"no addresses", "x-y r-xp 00000000 fe:00 1 /opt/gate house\n", false},
-		{"backwards", "016b9000-00400000 r-xp 00000000 fe:00 1 /opt/gate house\n", false},
+		{"code", "00400000-016b9000 r-xp 00000000 fe:00 10200945                           /opt/gate house\n" + clean, []mapping{{0x400000, 0x16b9000}}},
+		{"constants", "016b9000-02d3e000 r--p 012b9000 fe:00 10200945                           /opt/gate house\n" + clean, []mapping{{0x16b9000, 0x2d3e000}}},
+		{"constants that the loader wrote", "016b9000-02d3e000 r--p 012b9000 fe:00 10200945                           /opt/gate house\n" + written, nil},
+		{"not counted", "016b9000-02d3e000 r--p 012b9000 fe:00 10200945                           /opt/gate house\nRss: 4 kB\n", nil},
+		{
+			"one after another",
+			"1000-2000 r-xp 00000000 fe:00 1 /opt/gate house\n" + written + "3000-4000 r-xp 00000000 fe:00 1 /opt/gate house\n" + clean + "5000-6000 r-xp 00000000 fe:00 1 /lib/c\n" + clean,
+			[]mapping{{0x3000, 0x4000}},
+		},
+		{"variables", "02d3e000-02e23000 rw-p 0293e000 fe:00 10200945                           /opt/gate house\n" + clean, nil},
+		{"shared with others", "016b9000-02d3e000 r--s 012b9000 fe:00 10200945                           /opt/gate house\n" + clean, nil},
+		{"another file", "016b9000-02d3e000 r--p 012b9000 fe:00 10200945                           /opt/gate\n" + clean, nil},
+		{"the heap", "e80800000-e81800000 rw-p 00000000 00:00 0 \n" + clean, nil},
+		{"nothing", "\n", nil},
+		{"no addresses", "x-y r-xp 00000000 fe:00 1 /opt/gate house\n" + clean, nil},
+		{"backwards", "016b9000-00400000 r-xp 00000000 fe:00 1 /opt/gate house\n" + clean, nil},
 	} {
-		if from, to, ok := readOnlyMapping(row.line, binary); ok != row.want || ok && from >= to {
-			t.Errorf("%s: %x to %x, %v, want %v", row.name, from, to, ok, row.want)
+		if got := readOnlyMappings(row.smaps, binary); !slices.Equal(got, row.want) {
+			t.Errorf("%s: %x, want %x", row.name, got, row.want)
 		}
 	}
 }
