@@ -121,6 +121,14 @@ func TestFaultConnections(t *testing.T) {
 			if kind.hello != "" {
 				f.saysThatItIsFull(t)
 			}
+			for i, c := range crowds { // on a busy machine the last ones come late
+				harness.Eventually(t, settle, func() error {
+					if c.closed.Load() == 0 {
+						return fmt.Errorf("%s crowd: no connection of crowd %d was closed", kind.name, i)
+					}
+					return nil
+				})
+			}
 			for _, c := range crowds {
 				c.end()
 			}
@@ -135,11 +143,6 @@ func TestFaultConnections(t *testing.T) {
 		})
 		t.Logf("%s crowd: %d connections to grpc, %d closed; all given back %v after the end", kind.name,
 			crowds[0].began.Load(), crowds[0].closed.Load(), time.Since(began).Round(time.Millisecond))
-		for i, c := range crowds {
-			if c.closed.Load() == 0 {
-				t.Errorf("%s crowd: no connection of crowd %d was closed", kind.name, i)
-			}
-		}
 	}
 	if lines := strings.Count(f.gatehouse.Output(), "connections are refused"); lines == 0 || lines > 12 {
 		t.Errorf("the log says %d times that connections are refused", lines)
