@@ -284,7 +284,11 @@ now (or --before) to an owner, a tenant or an issuer, or one token of others by 
 				r.Issuer, r.Subject = owner.owner().GetIssuer(), owner.owner().GetSubject()
 				answer, err := tokens.RevokeAll(ctx, &r)
 				if err == nil {
-					fmt.Fprintf(p.out, "revoked what was issued up to %s\n", answer.GetBefore().AsTime().Format(time.RFC3339))
+					what := "what"
+					if r.GetTokenId() != "" {
+						what = "the token with jti " + r.GetTokenId() + ", if it"
+					}
+					fmt.Fprintf(p.out, "revoked %s was issued up to %s\n", what, answer.GetBefore().AsTime().Format(time.RFC3339))
 				}
 				return err
 			})
