@@ -446,7 +446,6 @@ func TestSettledRouteIsSmall(t *testing.T) {
 		routes[i] = &made[i]
 	}
 	table := tableOf(t, routes...)
-	routes = nil
 	table.Settle()
 	bytesAfter, objectsAfter := live()
 	perRoute := float64(int64(bytesAfter-bytesBefore)) / n
