@@ -27,7 +27,8 @@ type Answer struct {
 	cookies  cookieChange
 	query    []string // keys of query parameters to remove
 
-	principal []byte // about the principal, as entries of a Struct; nil: not at hand
+	// principal is what [kind.metadata] is of the decision's principal; "": not at hand.
+	principal string
 }
 
 // Allowed tells whether the request goes on: the one place where that is read off.
@@ -41,7 +42,7 @@ func (a *Answer) SetHeaders() []policy.Pair {
 	if !a.Allowed() {
 		return nil
 	}
-	set := a.upstream.set[:len(a.upstream.set):len(a.upstream.set)]
+	set := a.upstream.set()
 	if a.cookies == cookieRewritten {
 		set = append(set, policy.Pair{Name: "cookie", Value: a.cookie})
 	}

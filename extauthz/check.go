@@ -24,7 +24,7 @@ func (s *Snapshot) check(ctx context.Context, x *exchange, now time.Time, shadow
 		x.shadow = a.Decision
 		x.record.Shadow = &x.shadow
 		a.Decision.Outcome, a.Decision.Reason, a.Decision.Principal = policy.Allowed, policy.ReasonShadowed, nil
-		a.principal = nil
+		a.principal = ""
 		upstream = s.bare.nobody
 		s.clear(x, s.bare, authn.Place{})
 	}
@@ -143,7 +143,7 @@ func (s *Snapshot) onRoute(ctx context.Context, x *exchange, m policy.Match, rt 
 	if selected != d.principal {
 		d = s.derivePrincipal(selected)
 	}
-	a.principal = d.metadata
+	a.principal = d.kind.metadata
 	a.Decision = m.Decide(d.principal, r)
 	if a.Decision.Outcome != policy.Allowed {
 		return nil
@@ -189,10 +189,10 @@ func (s *Snapshot) goOn(x *exchange, m policy.Match, rt *route, d *derived, foun
 	default:
 		u, _ = p.upstream(s.anonymous, keptCredential{}, &x.request, m, now)
 	}
-	if u.reason != policy.ReasonNone {
+	if not := u.refusal; not != nil {
 		a := &x.answer
-		a.Decision.Outcome, a.Decision.Reason = u.reason.Outcome(), u.reason
-		x.record.Detail = u.detail
+		a.Decision.Outcome, a.Decision.Reason = not.reason.Outcome(), not.reason
+		x.record.Detail = not.detail
 		return nil
 	}
 	s.clear(x, p, place)
@@ -313,7 +313,7 @@ func (s *Snapshot) connection(ctx context.Context, x *exchange, now time.Time) *
 	}
 	x.record.Authenticator = found.Entry.Name
 	d := s.derive(found.Identity)
-	a.principal = d.metadata
+	a.principal = d.kind.metadata
 	decision := m.Decide(d.principal, &x.request)
 	if decision.Outcome != policy.Allowed {
 		decision.Reason = policy.ReasonNotHTTP

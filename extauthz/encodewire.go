@@ -18,9 +18,10 @@ func appendCheckResponse(b, scratch []byte, a *Answer) (message, reuse []byte) {
 		b, scratch = appendDenied(b, scratch, a)
 	}
 	scratch = appendDecisionMetadata(scratch[:0], a.ID, &a.Decision)
+	scratch = appendSubjectMetadata(scratch, a.Decision.Principal)
 	principal := a.principal
-	if principal == nil {
-		scratch = appendPrincipalMetadata(scratch, a.Decision.Principal)
+	if principal == "" {
+		scratch = appendKindMetadata(scratch, a.Decision.Principal)
 	}
 	b = appendLength(b, responseMetadata, len(scratch)+len(principal))
 	b = append(b, scratch...)

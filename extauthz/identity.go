@@ -1,7 +1,9 @@
 package extauthz
 
 import (
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,31 +16,67 @@ import (
 // answers to its requests are made of. Identities live longer than snapshots, so that
 // a snapshot believes only what it derived itself.
 type derived struct {
-	owner     *Snapshot
+	self      any // for [authn.Identity.Derived]
+	kind      *kind
 	principal *policy.Principal
-	metadata  []byte // about the principal, as entries of a Struct
 
 	// upstreams are those that hold for further requests; of several that fit none or
 	// any may be there.
 	upstreams [maxUpstreams]atomic.Pointer[upstream]
-	next      atomic.Uint32
 }
 
 // maxUpstreams is how many ways to go on are kept of one identity. Nearly all
 // configurations have one profile, some have two or three.
 const maxUpstreams = 4
 
+// A kind is what many identities have in common that one snapshot derived.
+type kind struct {
+	owner    *Snapshot
+	metadata string // about the principal but for its subject, as entries of a Struct
+}
+
+// kinds gives equal kinds of one snapshot as one: people differ in their subjects, while
+// few tenants and lists of roles occur.
+type kinds struct {
+	mu sync.Mutex
+	m  map[string]*kind // by metadata
+}
+
+// maxKinds bounds how many are known to be equal to others; those of more than
+// maxKindBytes are not shared.
+const (
+	maxKinds     = 4096
+	maxKindBytes = 1024
+)
+
+func (k *kinds) of(owner *Snapshot, metadata []byte) *kind {
+	if len(metadata) > maxKindBytes {
+		return &kind{owner, string(metadata)}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if known := k.m[string(metadata)]; known != nil {
+		return known
+	}
+	if k.m == nil || len(k.m) >= maxKinds {
+		k.m = make(map[string]*kind) // which identities still have stay theirs
+	}
+	made := &kind{owner, string(metadata)}
+	k.m[made.metadata] = made
+	return made
+}
+
 // derive gives what s makes of id.
 func (s *Snapshot) derive(id *authn.Identity) *derived {
 	kept := id.Derived.Load()
 	if kept != nil {
-		if d, ok := (*kept).(*derived); ok && d.owner == s {
+		if d, ok := (*kept).(*derived); ok && d.kind.owner == s {
 			return d
 		}
 	}
 	d := s.derivePrincipal(s.complete(id.Principal))
-	var box any = d
-	id.Derived.Store(&box)
+	d.self = d
+	id.Derived.Store(&d.self)
 	return d
 }
 
@@ -54,7 +92,7 @@ func (s *Snapshot) complete(p *policy.Principal) *policy.Principal {
 }
 
 func (s *Snapshot) derivePrincipal(p *policy.Principal) *derived {
-	return &derived{owner: s, principal: p, metadata: slices.Clone(appendPrincipalMetadata(nil, p))} // without the room to grow
+	return &derived{kind: s.kinds.of(s, appendKindMetadata(nil, p)), principal: p}
 }
 
 // upstream gives what requests of the identity are sent on with.
@@ -66,7 +104,18 @@ func (d *derived) upstream(p *profile, kept keptCredential, r *policy.Request, m
 	}
 	u, reuse := p.upstream(d.principal, kept, r, m, now)
 	if reuse {
-		d.upstreams[d.next.Add(1)%maxUpstreams].Store(u)
+		d.place(now).Store(u)
 	}
 	return u
+}
+
+// place is where another upstream goes: where there is none or one that is over, else
+// anywhere.
+func (d *derived) place(now time.Time) *atomic.Pointer[upstream] {
+	for i := range d.upstreams {
+		if u := d.upstreams[i].Load(); u == nil || u.binding.over(now) {
+			return &d.upstreams[i]
+		}
+	}
+	return &d.upstreams[rand.IntN(maxUpstreams)]
 }

@@ -87,15 +87,14 @@ func appendPosition(b []byte, at policy.Position) []byte {
 	return appendEntry(b, metadataPosition, view(text))
 }
 
-// appendPrincipalMetadata writes what all requests of a principal have in common.
-func appendPrincipalMetadata(b []byte, p *policy.Principal) []byte {
+// appendKindMetadata writes what many principals have in common.
+func appendKindMetadata(b []byte, p *policy.Principal) []byte {
 	if p == nil {
 		return b
 	}
 	for _, f := range [...]policy.Pair{
 		{Name: metadataAuthenticator, Value: p.Authenticator},
 		{Name: metadataRealm, Value: p.Realm},
-		{Name: metadataSubject, Value: p.Subject},
 		{Name: metadataTenant, Value: p.Tenant},
 	} {
 		if f.Value != "" {
@@ -106,4 +105,12 @@ func appendPrincipalMetadata(b []byte, p *policy.Principal) []byte {
 		b = appendListEntry(b, metadataRoles, p.Roles)
 	}
 	return b
+}
+
+// appendSubjectMetadata writes what the principals of a kind differ in.
+func appendSubjectMetadata(b []byte, p *policy.Principal) []byte {
+	if p == nil || p.Subject == "" {
+		return b
+	}
+	return appendEntry(b, metadataSubject, p.Subject)
 }

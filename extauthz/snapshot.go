@@ -30,6 +30,7 @@ type Snapshot struct {
 	bare *profile
 
 	anonymous *policy.Principal // of public requests without a principal; nil: none
+	kinds     kinds
 
 	signIn       map[string]*SignIn // by host
 	minters      []*mint.Minter

@@ -32,10 +32,12 @@ type profile struct {
 // of. Which headers are set depends on what a principal has; few combinations occur.
 const maxRemovals = 64
 
-// A removal is a list of headers to remove, shared by many answers.
+// A removal is a list of headers to remove, shared by the many answers of one profile
+// that set the same headers.
 type removal struct {
-	names []string
-	wire  []byte // as fields of an OkHttpResponse
+	profile *profile
+	names   []string
+	wire    []byte // as fields of an OkHttpResponse
 }
 
 func newProfile(f *Forward, t *taken) *profile {
@@ -61,20 +63,31 @@ const hostReference = "{host}"
 
 // An upstream is which headers one principal's requests have when they go on through
 // one profile: what is set and what is removed are disjoint, because Envoy removes
-// last. It is immutable.
+// last. It is immutable. There is one to each cached credential at least, so it holds
+// little: the headers once, as they are written.
 type upstream struct {
-	profile *profile
-	kept    keptCredential
-	host    string    // in the token's audience
-	until   time.Time // when the token wants to be replaced; zero: never
-
-	set     []policy.Pair // each name once, by name
-	setWire string        // as fields of an OkHttpResponse; the values in set are pieces of it
 	removal *removal
+	setWire string   // as fields of an OkHttpResponse: each name once, by name
+	binding *binding // nil: it holds for every request of the principal
+	refusal *unfit   // nil: it goes on
+}
 
-	reason policy.Reason // if it cannot be: why the request is refused instead
+// A binding is what a request has to have in common with the one that an upstream was
+// made for.
+type binding struct {
+	kept  keptCredential
+	host  string    // in the token's audience
+	until time.Time // when the token wants to be replaced; zero: never
+}
+
+// unfit is why a request is refused although it is allowed: it cannot go on.
+type unfit struct {
+	reason policy.Reason
 	detail error
 }
+
+// set gives the headers that are set.
+func (u *upstream) set() []policy.Pair { return readHeaders(u.setWire, okHeaders) }
 
 // A keptCredential is the verified credential that a request goes on with. The zero
 // value is none.
@@ -88,7 +101,19 @@ func (k keptCredential) value() string { return authn.Place{Scheme: k.scheme}.He
 
 // fits tells whether u holds for another request of the same principal.
 func (u *upstream) fits(p *profile, kept keptCredential, host string, now time.Time) bool {
-	return u.profile == p && u.kept == kept && (!p.perHost || u.host == host) && (u.until.IsZero() || now.Before(u.until))
+	if u.removal.profile != p {
+		return false
+	}
+	b := u.binding
+	if b == nil {
+		return kept == keptCredential{} && (!p.perHost || host == "")
+	}
+	return b.kept == kept && (!p.perHost || b.host == host) && !b.over(now)
+}
+
+// over tells whether no request can have in common what b asks for.
+func (b *binding) over(now time.Time) bool {
+	return b != nil && !b.until.IsZero() && !now.Before(b.until)
 }
 
 var errHeaderControl = errors.New("the credential cannot be put back into a header")
@@ -97,16 +122,17 @@ var errHeaderControl = errors.New("the credential cannot be put back into a head
 // where nobody was verified: then nothing is kept or minted. reuse tells whether it
 // holds for further requests of the same principal.
 func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy.Request, m policy.Match, now time.Time) (u *upstream, reuse bool) {
-	u = &upstream{profile: p}
 	reuse = !p.perRequest
+	var set []policy.Pair
+	var bound binding
 	if kept.credential != "" {
 		value := kept.value()
 		if !isVisible(value) {
 			return p.refused(policy.ReasonInvalidIdentity, errHeaderControl), reuse
 		}
-		u.put(kept.header, value)
+		set = put(set, kept.header, value)
 		// The request's own text is not held on to.
-		u.kept = keptCredential{strings.Clone(kept.header), strings.Clone(kept.scheme), value[len(value)-len(kept.credential):]}
+		bound.kept = keptCredential{strings.Clone(kept.header), strings.Clone(kept.scheme), value[len(value)-len(kept.credential):]}
 	}
 	size := 0
 	for i := range p.Headers {
@@ -119,7 +145,7 @@ func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy
 			return p.refused(policy.ReasonIdentityTooLarge, fmt.Errorf("header %s: %w", h.Name, errTooLarge)), reuse
 		}
 		if value != "" {
-			u.put(h.Name, value)
+			set = put(set, h.Name, value)
 			size += len(value)
 		}
 	}
@@ -127,7 +153,7 @@ func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy
 		return p.refused(policy.ReasonIdentityTooLarge, errTooLarge), reuse
 	}
 	if t := p.Token; t != nil && who != nil && who.Authenticator != "" {
-		u.host = strings.Clone(r.Host) // not the whole message with it
+		bound.host = strings.Clone(r.Host) // not the whole message with it
 		audience := strings.ReplaceAll(t.Audience, hostReference, r.Host)
 		token, err := t.Minter.Mint(who, r, audience, t.TTL, now)
 		switch {
@@ -138,45 +164,39 @@ func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy
 		case err != nil:
 			return p.refused(policy.ReasonInternal, err), false
 		}
-		u.put(t.Header, authn.Place{Scheme: t.Scheme}.Header(token.Text))
-		u.until = token.Reuse
+		set = put(set, t.Header, authn.Place{Scheme: t.Scheme}.Header(token.Text))
+		bound.until = token.Reuse
 		reuse = reuse && !token.Reuse.IsZero()
 	}
-	slices.SortFunc(u.set, func(a, b policy.Pair) int { return strings.Compare(a.Name, b.Name) })
-	u.write()
-	u.removal = p.removalOf(u.set)
+	slices.SortFunc(set, func(a, b policy.Pair) int { return strings.Compare(a.Name, b.Name) })
+	u = &upstream{removal: p.removalOf(set), setWire: string(appendHeaders(nil, okHeaders, set))}
+	if bound != (binding{}) {
+		bound.kept.within(u.setWire)
+		u.binding = &bound
+	}
 	return u, reuse
 }
 
-// write makes setWire of set. What the values were before need not be kept: there is one
-// upstream to each principal at least, and a token may be among the values.
-func (u *upstream) write() {
-	u.setWire = string(appendHeaders(nil, okHeaders, u.set))
-	rest := u.setWire
-	for i := range u.set {
-		h := &u.set[i]
-		rest = rest[strings.Index(rest, h.Name)+len(h.Name):]
-		at := strings.Index(rest, h.Value)
-		if kept := &u.kept; kept.credential != "" && h.Name == kept.header {
-			kept.credential = rest[at+len(h.Value)-len(kept.credential) : at+len(h.Value)]
-		}
-		h.Value, rest = rest[at:at+len(h.Value)], rest[at+len(h.Value):]
+// within makes the credential a piece of wire, in which it is, so that it is held once.
+func (k *keptCredential) within(wire string) {
+	if at := strings.Index(wire, k.credential); at >= 0 {
+		k.credential = wire[at : at+len(k.credential)]
 	}
 }
 
 func (p *profile) refused(reason policy.Reason, detail error) *upstream {
-	return &upstream{profile: p, reason: reason, detail: detail, removal: p.removalOf(nil)}
+	return &upstream{removal: p.removalOf(nil), refusal: &unfit{reason, detail}}
 }
 
 // put sets a header; the last value of a name counts, as with Envoy.
-func (u *upstream) put(name, value string) {
-	for i := range u.set {
-		if u.set[i].Name == name {
-			u.set[i].Value = value
-			return
+func put(set []policy.Pair, name, value string) []policy.Pair {
+	for i := range set {
+		if set[i].Name == name {
+			set[i].Value = value
+			return set
 		}
 	}
-	u.set = append(u.set, policy.Pair{Name: name, Value: value})
+	return append(set, policy.Pair{Name: name, Value: value})
 }
 
 // removalOf gives what is removed beside set.
@@ -191,7 +211,7 @@ func (p *profile) removalOf(set []policy.Pair) *removal {
 	if r := p.removals[key.String()]; r != nil {
 		return r
 	}
-	r := &removal{}
+	r := &removal{profile: p}
 	for _, name := range p.always {
 		if !slices.ContainsFunc(set, func(h policy.Pair) bool { return h.Name == name }) {
 			r.names = append(r.names, name)

@@ -3,6 +3,7 @@ package extauthz
 import (
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -77,6 +78,34 @@ func appendHeader(b []byte, tag byte, name, value string) []byte {
 	b = appendString(b, entryKey, name)
 	b = appendString(b, entryValue, value)
 	return append(b, optionAppend, 0, optionAction, overwriteOrAdd)
+}
+
+// readHeaders gives the headers that [appendHeaders] wrote, as pieces of wire.
+func readHeaders(wire string, tag byte) []policy.Pair {
+	var headers []policy.Pair
+	ok := true
+	message := unsafe.Slice(unsafe.StringData(wire), len(wire)) // is only read
+	for f := (fields{rest: message, ok: &ok}); f.next(); {
+		if f.tag != uint64(tag) {
+			continue
+		}
+		for option := (fields{rest: f.bytes, ok: &ok}); option.next(); {
+			if option.tag != uint64(optionHeader) {
+				continue
+			}
+			var header policy.Pair
+			for entry := (fields{rest: option.bytes, ok: &ok}); entry.next(); {
+				switch entry.tag {
+				case tagEntryKey:
+					header.Name = view(entry.bytes)
+				case tagEntryValue:
+					header.Value = view(entry.bytes)
+				}
+			}
+			headers = append(headers, header)
+		}
+	}
+	return headers
 }
 
 // appendEntry writes the entry `key: "value"` of a Struct.
