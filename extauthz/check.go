@@ -203,8 +203,8 @@ func (s *Snapshot) goOn(x *exchange, m policy.Match, rt *route, d *derived, foun
 // else goes on.
 func keptOf(found authn.Answer) (keptCredential, authn.Place) {
 	switch {
-	case found.Identity.Upstream != "":
-		return keptCredential{header: "authorization", credential: found.Identity.Upstream}, authn.Place{}
+	case found.Identity.Upstream() != "":
+		return keptCredential{header: "authorization", credential: found.Identity.Upstream()}, authn.Place{}
 	case found.Credential != "" && found.Place.Kind == authn.InHeader:
 		return keptCredential{header: found.Place.Name, scheme: found.Place.Scheme, credential: found.Credential}, found.Place
 	}

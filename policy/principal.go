@@ -21,9 +21,10 @@ type Principal struct {
 	// that resources of every owner are visible. See [Tenancy.Resolve].
 	WildcardOwner bool
 
-	Roles    []string
-	Scopes   []string
 	Unscoped bool // meets every scopes requirement
+
+	Roles  []string
+	Scopes []string
 
 	Attributes map[string]Attribute
 

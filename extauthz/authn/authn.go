@@ -69,18 +69,27 @@ func Refuse(reason policy.Reason, detail error) Result { return Result{Reason: r
 type Identity struct {
 	Principal *policy.Principal
 
-	// Upstream replaces the credential where routes keep it: the header
-	// `authorization` with this value. Empty: the credential as it was presented.
-	Upstream string
-
 	// Issued is when the credential was made; zero: it does not say.
 	Issued time.Time
 
-	more atomic.Pointer[widening] // the identity with the roles of the directory
-
-	// verified is whose access token Upstream is, where one was exchanged.
-	verified *Identity
+	more      atomic.Pointer[widening] // the identity with the roles of the directory
+	exchanged *exchanged               // nil: the credential was exchanged for nothing
 
 	// Derived is room for what the gate computes from Principal once.
 	Derived atomic.Pointer[any]
+}
+
+// exchanged is what a credential was exchanged for.
+type exchanged struct {
+	upstream string
+	verified *Identity // whose access token upstream is
+}
+
+// Upstream replaces the credential where routes keep it: the header `authorization` with
+// this value. Empty: the credential as it was presented.
+func (id *Identity) Upstream() string {
+	if id.exchanged == nil {
+		return ""
+	}
+	return id.exchanged.upstream
 }

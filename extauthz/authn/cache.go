@@ -3,6 +3,7 @@ package authn
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,8 +61,8 @@ type Cache[V any] struct {
 
 type cacheShard[V any] struct {
 	mu      sync.RWMutex
-	entries map[CacheKey]*cacheEntry[V]
-	ring    []*cacheEntry[V] // the same entries, in the order of the clock
+	entries map[uint64]*cacheEntry[V] // by the short form of their keys
+	ring    []*cacheEntry[V]          // the same entries, in the order of the clock
 	hand    int
 }
 
@@ -70,8 +71,12 @@ type cacheEntry[V any] struct {
 	value   V
 	expires time.Time
 	used    atomic.Bool
-	index   int // in ring
+	index   int32 // in ring
 }
+
+// short is what entries are found by: a map of whole keys would take three times the
+// memory. Two keys in one place of it, which nobody can bring about, push each other out.
+func (k *CacheKey) short() uint64 { return binary.LittleEndian.Uint64(k[8:]) }
 
 // NewCache makes a cache for about max values, at least one per shard.
 func NewCache[V any](max int) *Cache[V] {
@@ -80,7 +85,7 @@ func NewCache[V any](max int) *Cache[V] {
 		c.max = share
 	}
 	for i := range c.shards {
-		c.shards[i].entries = make(map[CacheKey]*cacheEntry[V])
+		c.shards[i].entries = make(map[uint64]*cacheEntry[V])
 	}
 	return c
 }
@@ -89,9 +94,9 @@ func NewCache[V any](max int) *Cache[V] {
 func (c *Cache[V]) Get(key CacheKey, now time.Time) (V, bool) {
 	s := &c.shards[key[0]%cacheShards]
 	s.mu.RLock()
-	e, ok := s.entries[key]
+	e, ok := s.entries[key.short()]
 	s.mu.RUnlock()
-	if !ok || !now.Before(e.expires) {
+	if !ok || e.key != key || !now.Before(e.expires) {
 		var none V
 		return none, false
 	}
@@ -110,8 +115,8 @@ func (c *Cache[V]) Put(key CacheKey, value V, expires, now time.Time) {
 	s := &c.shards[key[0]%cacheShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old, ok := s.entries[key]; ok {
-		s.place(e, old.index)
+	if old, ok := s.entries[key.short()]; ok {
+		s.place(e, int(old.index))
 		return
 	}
 	if len(s.ring) < c.max {
@@ -125,7 +130,7 @@ func (c *Cache[V]) Put(key CacheKey, value V, expires, now time.Time) {
 			s.hand = (s.hand + 1) % len(s.ring)
 			continue
 		}
-		delete(s.entries, victim.key)
+		delete(s.entries, victim.key.short())
 		s.place(e, s.hand)
 		s.hand = (s.hand + 1) % len(s.ring)
 		return
@@ -134,9 +139,9 @@ func (c *Cache[V]) Put(key CacheKey, value V, expires, now time.Time) {
 
 // place puts e at index of the ring. The lock is held.
 func (s *cacheShard[V]) place(e *cacheEntry[V], index int) {
-	e.index = index
+	e.index = int32(index)
 	s.ring[index] = e
-	s.entries[e.key] = e
+	s.entries[e.key.short()] = e
 }
 
 // Delete forgets key.
@@ -144,7 +149,7 @@ func (c *Cache[V]) Delete(key CacheKey) {
 	s := &c.shards[key[0]%cacheShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e, ok := s.entries[key]; ok {
+	if e, ok := s.entries[key.short()]; ok && e.key == key {
 		s.remove(e)
 	}
 }
@@ -157,7 +162,7 @@ func (s *cacheShard[V]) remove(e *cacheEntry[V]) {
 	s.ring[e.index] = moved
 	s.ring[last] = nil
 	s.ring = s.ring[:last]
-	delete(s.entries, e.key)
+	delete(s.entries, e.key.short())
 	if s.hand >= len(s.ring) {
 		s.hand = 0
 	}

@@ -116,6 +116,32 @@ func TestCacheReplacesAndDeletes(t *testing.T) {
 	}
 }
 
+// Keys that are found in the same place are still two keys.
+func TestCacheTellsKeysWithOneShortFormApart(t *testing.T) {
+	c := NewCache[string](4 * cacheShards)
+	now := time.Now()
+	one, other := numbered(1), numbered(1)
+	other[31] = 1
+	c.Put(one, "one", now.Add(time.Hour), now)
+	if v, ok := c.Get(other, now); ok {
+		t.Fatalf("Get(other) = %q, which is another key's", v)
+	}
+	c.Delete(other)
+	if v, ok := c.Get(one, now); !ok || v != "one" {
+		t.Fatalf("Get(one) = %q, %v after another key was deleted", v, ok)
+	}
+	c.Put(other, "other", now.Add(time.Hour), now)
+	if v, ok := c.Get(other, now); !ok || v != "other" {
+		t.Errorf("Get(other) = %q, %v", v, ok)
+	}
+	if v, ok := c.Get(one, now); ok {
+		t.Errorf("Get(one) = %q, want it pushed out", v)
+	}
+	if n := c.Len(); n != 1 {
+		t.Errorf("Len = %d, want 1", n)
+	}
+}
+
 func TestCacheConcurrently(t *testing.T) {
 	c := NewCache[int](256)
 	keys := NewCacheKeys()

@@ -52,8 +52,8 @@ func TestClientCredentials(t *testing.T) {
 			if q := got.Identity.Principal; q.Subject != "alice" || q.Authenticator != "cli" || q.Realm != "cli" || q.Issuer != p.issuer.URL() {
 				t.Errorf("the principal is %+v", q)
 			}
-			if !strings.HasPrefix(got.Identity.Upstream, "Bearer ey") {
-				t.Errorf("the upstream gets %q", got.Identity.Upstream)
+			if !strings.HasPrefix(got.Identity.Upstream(), "Bearer ey") {
+				t.Errorf("the upstream gets %q", got.Identity.Upstream())
 			}
 		}
 		if n := p.calls.Load() - before; n != 1 {

@@ -53,21 +53,21 @@ func (x *exchanger) remembered(ctx context.Context, key CacheKey, in *Input) (Re
 		return result, ok
 	}
 	again := *in
-	again.Value = strings.TrimPrefix(result.Identity.Upstream, bearerPrefix)
+	again.Value = strings.TrimPrefix(result.Identity.Upstream(), bearerPrefix)
 	verified := x.verifier.Authenticate(ctx, &again)
 	switch {
 	case verified.Identity == nil:
 		x.good.Delete(key)
 		return Result{}, false
-	case verified.Identity != result.Identity.verified:
-		return Result{Identity: x.identity(verified.Identity, result.Identity.Upstream)}, true
+	case verified.Identity != result.Identity.exchanged.verified:
+		return Result{Identity: x.identity(verified.Identity, result.Identity.Upstream())}, true
 	}
 	return result, true
 }
 
 // identity is that of a verified access token, as this authenticator's.
 func (x *exchanger) identity(verified *Identity, upstream string) *Identity {
-	return &Identity{Principal: x.stamp.over(verified.Principal), Upstream: upstream, Issued: verified.Issued, verified: verified}
+	return &Identity{Principal: x.stamp.over(verified.Principal), Issued: verified.Issued, exchanged: &exchanged{upstream, verified}}
 }
 
 // An exchangeInput is the input of an exchange, and when it began by our clock.

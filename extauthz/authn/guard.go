@@ -69,7 +69,7 @@ func (id *Identity) widened(granted []string) *Identity {
 	}
 	p := *id.Principal
 	p.Roles = union(p.Roles, granted)
-	wider := &Identity{Principal: &p, Upstream: id.Upstream, Issued: id.Issued}
+	wider := &Identity{Principal: &p, exchanged: id.exchanged, Issued: id.Issued}
 	id.more.Store(&widening{granted: granted, identity: wider})
 	return wider
 }

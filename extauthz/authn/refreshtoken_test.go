@@ -45,8 +45,8 @@ func TestRefreshToken(t *testing.T) {
 				if got.Reason != tt.reason || (got.Identity != nil) != (tt.reason == 0) {
 					t.Fatalf("Authenticate(%q) = %v, %v (%v), want %v", tt.token, got.Identity, got.Reason, got.Detail, tt.reason)
 				}
-				if got.Identity != nil && (got.Identity.Principal.Subject != "alice" || got.Identity.Principal.Realm != "oidc" || strings.Contains(got.Identity.Upstream, tt.token)) {
-					t.Errorf("Authenticate = %+v, %q", got.Identity.Principal, got.Identity.Upstream)
+				if got.Identity != nil && (got.Identity.Principal.Subject != "alice" || got.Identity.Principal.Realm != "oidc" || strings.Contains(got.Identity.Upstream(), tt.token)) {
+					t.Errorf("Authenticate = %+v, %q", got.Identity.Principal, got.Identity.Upstream())
 				}
 			}
 		})
