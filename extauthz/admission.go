@@ -39,6 +39,7 @@ func (a *admission) enter(ctx context.Context) bool {
 	if a.waiting.Add(1) > a.queue {
 		return false
 	}
+	patience.Ahead(ctx)
 	wait := time.NewTimer(patienceOf(ctx, time.Now()))
 	defer wait.Stop()
 	select {
@@ -67,10 +68,19 @@ func (a *admission) leave() { <-a.slots }
 // caller's time went by before its message was there; zero: always worth it. Under
 // overload messages wait in the windows of their connections, each as long as the
 // others, and all would be answered just too late.
+//
+// A transport may know how long a message lay unread before there was a context. Then one
+// without a deadline is not worth it after slotPatience.
 func staleAfter(ctx context.Context) time.Time {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return time.Time{}
+	deadline, limited := ctx.Deadline()
+	arrival := patience.Arrival(ctx)
+	switch {
+	case !arrival.IsZero() && limited:
+		return arrival.Add(deadline.Sub(arrival) / 4)
+	case !arrival.IsZero():
+		return arrival.Add(slotPatience)
+	case limited:
+		return deadline.Add(-3 * time.Until(deadline) / 4)
 	}
-	return deadline.Add(-3 * time.Until(deadline) / 4)
+	return time.Time{}
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 )
 
 // TestNobodyWaitsTooLong: a refusal must reach the caller while it still listens, so a
@@ -53,6 +55,63 @@ func TestASlotThatComesFreeIsTaken(t *testing.T) {
 		time.AfterFunc(10*time.Millisecond, a.leave)
 		if !a.enter(t.Context()) {
 			t.Error("the slot was not taken when it came free")
+		}
+	})
+}
+
+// A turn is the context of a call that is answered where it is read.
+type turn struct {
+	context.Context
+	arrived time.Time
+	passed  int
+}
+
+func (t *turn) Value(key any) any {
+	if key == (patience.TurnKey{}) {
+		return t
+	}
+	return t.Context.Value(key)
+}
+
+func (t *turn) Pass()              { t.passed++ }
+func (t *turn) Mine() bool         { return t.passed == 0 }
+func (t *turn) Arrived() time.Time { return t.arrived }
+
+// TestStaleAfter: what a transport knows of the time before there was a context counts.
+func TestStaleAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		limited, cancel := context.WithDeadline(t.Context(), now.Add(150*time.Millisecond))
+		defer cancel()
+		for _, row := range []struct {
+			name string
+			ctx  context.Context
+			want time.Time
+		}{
+			{"a quarter of what is left", limited, now.Add(37500 * time.Microsecond)},
+			{"a quarter of what there was", &turn{Context: limited, arrived: now.Add(-50 * time.Millisecond)}, now},
+			{"without a deadline it is not known", t.Context(), time.Time{}},
+			{"unless the arrival is", &turn{Context: t.Context(), arrived: now.Add(-time.Second)}, now.Add(slotPatience - time.Second)},
+		} {
+			if got := staleAfter(row.ctx); !got.Equal(row.want) {
+				t.Errorf("%s: %v, want %v", row.name, got, row.want)
+			}
+		}
+	})
+}
+
+// TestWhoWaitsLetsOthersBeRead: a call that has to wait for a slot passes the reading on; one
+// that finds a slot goes on at once.
+func TestWhoWaitsLetsOthersBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(1, 1)
+		first := &turn{Context: t.Context()}
+		if !a.enter(first) || first.passed != 0 {
+			t.Errorf("who found a slot passed the reading on %d times", first.passed)
+		}
+		second := &turn{Context: t.Context()}
+		if a.enter(second) || second.passed != 1 {
+			t.Errorf("who waited in vain passed the reading on %d times, want once", second.passed)
 		}
 	})
 }

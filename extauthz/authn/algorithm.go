@@ -28,6 +28,8 @@ type algorithm struct {
 	name   string
 	family keyFamily
 	method jwt.SigningMethod
+	// slow ones take half a millisecond and more, for all keys that are usual.
+	slow bool
 	// secretBytes is the least length of a shared secret (RFC 7518 §3.2).
 	secretBytes int
 }
@@ -41,8 +43,8 @@ var algorithms = []algorithm{
 	{name: "PS384", family: familyPSS, method: exactSalt(jwt.SigningMethodPS384)},
 	{name: "PS512", family: familyPSS, method: exactSalt(jwt.SigningMethodPS512)},
 	{name: "ES256", family: familyP256, method: jwt.SigningMethodES256},
-	{name: "ES384", family: familyP384, method: jwt.SigningMethodES384},
-	{name: "ES512", family: familyP521, method: jwt.SigningMethodES512},
+	{name: "ES384", family: familyP384, method: jwt.SigningMethodES384, slow: true},
+	{name: "ES512", family: familyP521, method: jwt.SigningMethodES512, slow: true},
 	{name: "EdDSA", family: familyEdwards, method: jwt.SigningMethodEdDSA},
 	{name: "HS256", family: familyHMAC, method: jwt.SigningMethodHS256, secretBytes: 32},
 	{name: "HS384", family: familyHMAC, method: jwt.SigningMethodHS384, secretBytes: 48},

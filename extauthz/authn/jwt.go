@@ -318,8 +318,12 @@ func (j *JWT) Authenticate(ctx context.Context, in *Input) Result {
 	if reason, err := j.checkIssuer(token.claims); err != nil {
 		return Refuse(reason, err)
 	}
+	turn := j.cores.soon
+	if key.algorithm.slow {
+		turn = j.cores.run
+	}
 	var result Result
-	if err := j.cores.run(ctx, func() {
+	if err := turn(ctx, func() {
 		result = j.flights.do(cacheKey, func() Result {
 			// Whoever was first may have finished between the look above and here.
 			if identity, _, ok := j.Cached(cacheKey, in.Now); ok {

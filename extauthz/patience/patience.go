@@ -43,6 +43,7 @@ func Begin(ctx context.Context) context.Context {
 //
 // The caller calls the function when it waits no more.
 func For(ctx context.Context) (context.Context, context.CancelFunc) {
+	Ahead(ctx)
 	until, ok := Until(ctx)
 	if !ok {
 		return ctx, func() {}
@@ -77,8 +78,49 @@ type detached struct{ context.Context }
 
 // Value implements [context.Context].
 func (d detached) Value(key any) any {
-	if key == (budgetKey{}) {
+	switch key {
+	case budgetKey{}, TurnKey{}:
 		return nil
 	}
 	return d.Context.Value(key)
+}
+
+// TurnKey is under which the context of a call that is answered where it is read has its
+// [Turn].
+type TurnKey struct{}
+
+// A Turn is that of the goroutine that reads calls and answers them.
+type Turn interface {
+	// Pass lets another goroutine read on, if that has not been done.
+	Pass()
+
+	// Mine tells whether no other goroutine reads on.
+	Mine() bool
+
+	// Arrived is the time before which the call was not there, and since when it may have
+	// waited to be read.
+	Arrived() time.Time
+}
+
+// Ahead lets others be read ahead. It is called before a call waits for anything or
+// computes for long; [For] does it.
+func Ahead(ctx context.Context) {
+	if t, ok := ctx.Value(TurnKey{}).(Turn); ok {
+		t.Pass()
+	}
+}
+
+// Reading tells whether the goroutine that answers the call of ctx is the one that reads
+// the next.
+func Reading(ctx context.Context) bool {
+	t, ok := ctx.Value(TurnKey{}).(Turn)
+	return ok && t.Mine()
+}
+
+// Arrival is when a call came; zero: nobody knows.
+func Arrival(ctx context.Context) time.Time {
+	if t, ok := ctx.Value(TurnKey{}).(Turn); ok {
+		return t.Arrived()
+	}
+	return time.Time{}
 }

@@ -105,3 +105,43 @@ func TestDetachHasItsOwnTime(t *testing.T) {
 		}
 	})
 }
+
+// A turn is the context of a call that is answered where it is read.
+type turn struct {
+	context.Context
+	passed int
+}
+
+func (t *turn) Value(key any) any {
+	if key == (TurnKey{}) {
+		return t
+	}
+	return t.Context.Value(key)
+}
+
+func (t *turn) Pass()              { t.passed++ }
+func (t *turn) Mine() bool         { return t.passed == 0 }
+func (t *turn) Arrived() time.Time { return time.Unix(1, 0) }
+
+// TestWhoeverWaitsPassesTheReadingOn, except where it goes on for itself.
+func TestWhoeverWaitsPassesTheReadingOn(t *testing.T) {
+	call := &turn{Context: t.Context()}
+	ctx := Begin(call)
+	if !Reading(ctx) || !Arrival(ctx).Equal(time.Unix(1, 0)) {
+		t.Error("the turn of the call is not found")
+	}
+	detached, cancel := For(Detach(ctx))
+	defer cancel()
+	if call.passed != 0 || Reading(detached) || !Arrival(detached).IsZero() {
+		t.Error("what goes on for itself has the turn of its call")
+	}
+	patient, cancel := For(ctx)
+	defer cancel()
+	if call.passed != 1 || Reading(patient) {
+		t.Errorf("the reading was passed on %d times, want once", call.passed)
+	}
+	if Reading(t.Context()) || !Arrival(t.Context()).IsZero() {
+		t.Error("a call has a turn that nobody gave it")
+	}
+	Ahead(t.Context())
+}
