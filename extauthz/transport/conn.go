@@ -1,0 +1,274 @@
+package transport
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+const (
+	readBuffer = 32 << 10
+
+	// batchTime is how long answers wait for those of what was read with them. Cheap ones
+	// are written together; those that take long are not.
+	batchTime = 250 * time.Microsecond
+
+	// maxNoise is how many frames without a call to answer a client may send within a
+	// tick: PING, SETTINGS, RST_STREAM, empty DATA and the like, each of which costs us more
+	// than it costs the client.
+	maxNoise = 1000
+
+	// lingering is how long what a client still sends is thrown away when its connection
+	// has ended with an error, so that it gets to read which.
+	lingering     = time.Second
+	lingeringMost = 1 << 20
+)
+
+// A conn is one connection. Its frames are read by one goroutine at a time: that of
+// [conn.read], or one that the reader left the reading to because it had to wait.
+type conn struct {
+	server  *Server
+	nc      net.Conn
+	context context.Context // of all its calls: it knows the peer
+	began   time.Time
+	maxAge  time.Duration // 0: no limit
+
+	// These belong to whoever reads.
+	clock   clock
+	reader  *bufio.Reader
+	framer  *http2.Framer
+	hpack   *hpack.Decoder
+	head    head
+	heading uint32    // the stream whose header block goes on; 0: none
+	ends    bool      // that block ends the client's side of the stream
+	block   int       // bytes of that block so far
+	greeted bool      // the client's settings were there
+	flushed time.Time // when what was answered while a batch was read was written last
+	window  int64     // what the client may still send on the connection
+
+	mu           sync.Mutex // guards what follows, and what streams say that it guards
+	ready        bool       // our settings are on their way
+	last         uint32     // the highest stream that the client began; written by whoever reads
+	streams      map[uint32]*stream
+	held         int64  // bytes of messages that are not complete, or that no handler has taken
+	handlers     int    // that run, whether or not their stream is still open
+	sendWindow   int64  // what we may still send on the connection
+	streamWindow int64  // what we may send on a stream that begins
+	frameSize    int    // the largest payload of a frame that the client takes
+	out          []byte // what is to be written
+	spare        []byte // the buffer that out had before
+	writing      bool
+	writingSince time.Time
+	written      sync.Cond // when what was in out has been written, or never will be
+	blocked      []*stream // whose answers wait for a window, in their order
+	stalledSince time.Time // when the first of blocked could not go on
+	noise        int
+	idleSince    time.Time // zero: there are streams
+	draining     bool      // the client was told to begin no more calls
+	refused      uint32    // calls above it are ignored; 0: none
+	drainedAt    time.Time
+	finished     bool // nothing is written any more, and the client is about to close
+	closed       bool
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	now := time.Now()
+	c := &conn{
+		server: s, nc: nc, began: now, maxAge: jittered(s.options.MaxAge),
+		streams:    map[uint32]*stream{},
+		sendWindow: minWindow, streamWindow: minWindow, frameSize: ourFrameSize,
+		window:    connWindow,
+		idleSince: now,
+	}
+	c.written.L = &c.mu
+	return c
+}
+
+// begin shakes hands and reads.
+func (c *conn) begin() {
+	deadline := time.Now().Add(c.server.options.ConnectTimeout)
+	if c.nc.SetDeadline(deadline) != nil || !c.secure() || !c.greet() {
+		c.close()
+		c.server.running.Done()
+		return
+	}
+	c.read()
+}
+
+// secure does the handshake of TLS, if there is any.
+func (c *conn) secure() bool {
+	remote := &peer.Peer{Addr: c.nc.RemoteAddr(), LocalAddr: c.nc.LocalAddr(), AuthInfo: plaintext{}}
+	if tls := c.server.options.Credentials; tls != nil {
+		nc, info, err := tls.ServerHandshake(c.nc)
+		if err != nil {
+			return false
+		}
+		c.mu.Lock()
+		c.nc, remote.AuthInfo = nc, info
+		c.mu.Unlock()
+	}
+	c.context = peer.NewContext(context.Background(), remote)
+	return true
+}
+
+// greet sends our settings and waits for the client's preface.
+func (c *conn) greet() bool {
+	o := &c.server.options
+	c.mu.Lock()
+	c.out = appendSettings(c.out,
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: o.Streams},
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: o.Window},
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: o.HeaderBytes})
+	c.out = appendWindowUpdate(c.out, 0, connWindow-minWindow)
+	c.ready = true
+	c.mu.Unlock()
+	if !c.flush() {
+		return false
+	}
+	c.clock = clock{from: c.nc, drained: true, read: time.Now()}
+	c.reader = bufio.NewReaderSize(&c.clock, readBuffer)
+	var preface [len(http2.ClientPreface)]byte
+	if _, err := io.ReadFull(c.reader, preface[:]); err != nil || string(preface[:]) != http2.ClientPreface {
+		return false
+	}
+	c.head.limit = o.HeaderBytes
+	c.hpack = hpack.NewDecoder(4096, c.head.add)
+	c.hpack.SetMaxStringLength(int(o.HeaderBytes))
+	c.framer = http2.NewFramer(nil, c.reader)
+	c.framer.SetMaxReadFrameSize(ourFrameSize)
+	c.framer.SetReuseFrames()
+	return true
+}
+
+// plaintext is what there is to know of a peer without TLS.
+type plaintext struct{ credentials.CommonAuthInfo }
+
+// AuthType implements [credentials.AuthInfo].
+func (plaintext) AuthType() string { return "insecure" }
+
+// A clock reads from the line and notes since when it may have been behind.
+type clock struct {
+	from    io.Reader
+	drained bool      // the last read took all there was
+	read    time.Time // when it returned
+	arrived time.Time // no byte of what was read last was there before that
+}
+
+// Read implements [io.Reader].
+func (c *clock) Read(p []byte) (int, error) {
+	asked := time.Now()
+	n, err := c.from.Read(p)
+	now := time.Now()
+	if c.drained {
+		// What is read came after the last read, while we worked, or while this one waited.
+		c.arrived = now.Add(c.read.Sub(asked))
+	}
+	c.drained, c.read = n < len(p), now
+	return n, err
+}
+
+// read reads frames until the connection ends, or until somebody else reads on.
+func (c *conn) read() {
+	defer c.server.running.Done()
+	for {
+		if !c.buffered() && !c.flush() {
+			c.close()
+			return
+		}
+		passed := false
+		f, err := c.next()
+		if err == nil {
+			passed, err = c.frame(f)
+		}
+		if passed || err != nil && !c.fail(err) {
+			return
+		}
+	}
+}
+
+// buffered tells whether the next frame is there, so that reading it does not wait.
+func (c *conn) buffered() bool {
+	n := c.reader.Buffered()
+	if n < frameHeaderLen {
+		return false
+	}
+	h, err := c.reader.Peek(3)
+	if err != nil {
+		return false
+	}
+	length := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
+	return n >= frameHeaderLen+length
+}
+
+// next reads a frame.
+func (c *conn) next() (http2.Frame, error) {
+	h, err := c.framer.ReadFrameHeader()
+	if err != nil {
+		return nil, err
+	}
+	f, err := c.framer.ReadFrameForHeader(h)
+	if h.Type == http2.FrameHeaders && errors.As(err, new(http2.StreamError)) {
+		err = http2.ConnectionError(http2.ErrCodeProtocol) // what its block says is lost
+	}
+	return f, err
+}
+
+// fail ends the stream or the connection that went wrong, and tells whether to read on.
+func (c *conn) fail(err error) bool {
+	c.mu.Lock()
+	var ofStream http2.StreamError
+	if errors.As(err, &ofStream) {
+		if err = c.abort(ofStream); err == nil {
+			c.mu.Unlock()
+			return true
+		}
+	}
+	var ofConn http2.ConnectionError
+	switch {
+	case errors.As(err, &ofConn):
+	case errors.Is(err, http2.ErrFrameTooLarge):
+		ofConn = http2.ConnectionError(http2.ErrCodeFrameSize)
+	default: // the line is gone
+		c.mu.Unlock()
+		c.close()
+		return false
+	}
+	c.out = appendGoAway(c.out, c.last, http2.ErrCode(ofConn), "")
+	c.mu.Unlock()
+	c.end()
+	return false
+}
+
+// abort ends a stream with an error. It gives that of the connection if it has none: a
+// stream that was never begun cannot end.
+func (c *conn) abort(e http2.StreamError) error {
+	if e.StreamID > c.last {
+		return http2.ConnectionError(e.Code)
+	}
+	c.out = appendReset(c.out, e.StreamID, e.Code)
+	if s := c.streams[e.StreamID]; s != nil {
+		c.remove(s)
+		s.cancel()
+	}
+	return c.heard()
+}
+
+// end writes what there is to write and closes.
+func (c *conn) end() {
+	defer c.close()
+	if !c.flush() {
+		return
+	}
+	if c.halfClose() {
+		_, _ = io.CopyN(io.Discard, c.reader, lingeringMost)
+	}
+}
