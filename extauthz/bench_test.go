@@ -62,7 +62,7 @@ func BenchmarkCheck(b *testing.B) {
 		for _, d := range doors {
 			b.Run(fmt.Sprintf("%s/door=%s", c.name, d.name), func(b *testing.B) {
 				w := newWorld(b)
-				server := must(NewServer(w.gate, ServerOptions{Plain: d.plain}))
+				server := must(NewServer(w.gate, d.options))
 				message := c.message(b, w)
 				b.ReportAllocs()
 				for b.Loop() {
@@ -99,7 +99,7 @@ func BenchmarkServer(b *testing.B) {
 	for _, d := range doors {
 		b.Run("door="+d.name, func(b *testing.B) {
 			w := newWorld(b)
-			client, _, _ := w.dial(b, ServerOptions{Plain: d.plain})
+			client, _, _ := w.dial(b, d.options)
 			var request authv3.CheckRequest
 			if err := proto.Unmarshal(benchCases[0].message(b, w), &request); err != nil {
 				b.Fatal(err)

@@ -1,6 +1,8 @@
 package extauthz
 
 import (
+	"fmt"
+
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that encoding.GetCodecV2 gives
 	"google.golang.org/grpc/mem"
@@ -91,4 +93,32 @@ func (c checkCodec) Marshal(v any) (mem.BufferSlice, error) {
 	copy(*buffer, check.reply)
 	c.release(check)
 	return mem.BufferSlice{mem.NewBuffer(buffer, pool)}, nil
+}
+
+// A directCodec is a [checkCodec] for messages that are in one piece.
+type directCodec struct{ release func(*check) }
+
+// Unmarshal implements [transport.Codec].
+func (directCodec) Unmarshal(message []byte, v any) error {
+	switch v := v.(type) {
+	case *check:
+		v.message = append([]byte(nil), message...) // see checkCodec
+		return nil
+	case proto.Message:
+		return proto.Unmarshal(message, v)
+	}
+	return fmt.Errorf("reading into a %T, which is no message", v)
+}
+
+// Append implements [transport.Codec].
+func (c directCodec) Append(dst []byte, v any) ([]byte, error) {
+	switch v := v.(type) {
+	case *check:
+		dst = append(dst, v.reply...)
+		c.release(v)
+		return dst, nil
+	case proto.Message:
+		return proto.MarshalOptions{}.MarshalAppend(dst, v)
+	}
+	return nil, fmt.Errorf("writing a %T, which is no message", v)
 }

@@ -16,7 +16,7 @@ import (
 func (w *world) asker(t testing.TB) func(r req) seen {
 	var clients []authv3.AuthorizationClient
 	for _, d := range doors {
-		client, _, _ := w.dial(t, ServerOptions{Plain: d.plain})
+		client, _, _ := w.dial(t, d.options)
 		clients = append(clients, client)
 	}
 	return func(r req) seen {
@@ -216,7 +216,7 @@ func TestCheck(t *testing.T) {
 func TestUndecodableIsMalformed(t *testing.T) {
 	w := newWorld(t)
 	for _, d := range doors {
-		_, _, conn := w.dial(t, ServerOptions{Plain: d.plain})
+		_, _, conn := w.dial(t, d.options)
 		for _, message := range []string{"\x0a", "\x0a\x05ab", "\xff\xff\xff", strings.Repeat("\x0a\x04", 3)} {
 			var reply authv3.CheckResponse
 			err := conn.Invoke(context.Background(), "/envoy.service.auth.v3.Authorization/Check", rawMessage(message), &reply, callRaw())

@@ -170,7 +170,7 @@ func TestSemantics13HiddenSpellings(t *testing.T) {
 	w := newWorld(t)
 	clients := map[string]*authv3.CheckResponse{}
 	for _, d := range doors {
-		client, _, _ := w.dial(t, ServerOptions{Plain: d.plain})
+		client, _, _ := w.dial(t, d.options)
 		clients[d.name] = must(client.Check(context.Background(), req{path: "/me/"}.withBearer(w.token(nil)).message()))
 	}
 	for door, response := range clients {
@@ -364,7 +364,7 @@ func TestConnections(t *testing.T) {
 	message := req{path: "/"}.message()
 	message.Attributes.Request = nil
 	for _, d := range doors {
-		client, _, _ := w.dial(t, ServerOptions{Plain: d.plain})
+		client, _, _ := w.dial(t, d.options)
 		response := must(client.Check(context.Background(), message))
 		checkSound(t, response)
 		if s := envoy(message, response); s.status != 403 || s.metadata["reason"] != "not_http" {

@@ -3,7 +3,11 @@ package extauthz
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,22 +22,26 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
+	"github.com/gatehouse-authz/gatehouse/extauthz/transport"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
 // ServiceName is the service that Envoy calls, and whose health it asks for.
 var ServiceName = authv3.Authorization_ServiceDesc.ServiceName
 
+const checkMethod = authv3.Authorization_Check_FullMethodName
+
 const (
-	// streamWorkers spare the growth of a goroutine's stack per call. Measured: with 16
-	// a Check costs a tenth less CPU time than without.
+	// streamWorkers spare grpc-go the growth of a goroutine's stack per call. Measured: with
+	// 16 a Check costs a tenth less CPU time than without.
 	streamWorkers = 16
 
-	// window is how many bytes a client may send, per stream and per connection, before
-	// we have taken them. A fixed one spares the pings by which grpc-go would measure
-	// the line, a twentieth of what a Check costs. A small one keeps Checks from waiting
-	// where nobody looks at their deadline: with a megabyte, twice the load that can be
-	// answered left nearly all of them to time out; with 64 KiB they are refused at once.
+	// window is how many bytes a client may send per stream, and with grpc-go per
+	// connection, before we have taken them. There a fixed one spares the pings by which
+	// grpc-go would measure the line, a twentieth of what a Check costs, and a small one
+	// keeps Checks from waiting where nobody looks at their deadline: with a megabyte, twice
+	// the load that can be answered left nearly all of them to time out; with 64 KiB they
+	// are refused at once.
 	window = 64 << 10
 
 	// spareStreams are those of one connection that find the queue full and are told so.
@@ -61,18 +69,54 @@ type ServerOptions struct {
 	MaxConnectionAge time.Duration // after which clients are asked to reconnect; 0: no limit
 	IdleTimeout      time.Duration // without a call, after which a connection is closed; 0: never
 
-	GRPC []grpc.ServerOption // further ones: interceptors, stats handlers
+	Unary  grpc.UnaryServerInterceptor  // nil: none
+	Stream grpc.StreamServerInterceptor // nil: none
+
+	Transport Transport // what carries the calls
+}
+
+// A Transport is what carries calls over HTTP/2.
+type Transport uint8
+
+const (
+	// Direct answers calls where they are read: see package transport.
+	Direct Transport = iota
+
+	// GRPCGo is the server of google.golang.org/grpc, which most Go services use. A Check
+	// costs ten microseconds more with it.
+	GRPCGo
+)
+
+// Transports are the names by which people choose.
+var Transports = []string{Direct: "direct", GRPCGo: "grpc-go"}
+
+// ParseTransport gives the transport of a name.
+func ParseTransport(name string) (Transport, error) {
+	i := slices.Index(Transports, name)
+	if i < 0 {
+		return 0, fmt.Errorf("there is no transport %q: choose one of %s", name, strings.Join(Transports, ", "))
+	}
+	return Transport(i), nil
+}
+
+// A carrier is a transport that serves. Its methods are those of [grpc.Server].
+type carrier interface {
+	reflection.GRPCServer
+	Serve(net.Listener) error
+	Stop()
+	GracefulStop()
 }
 
 // A Server is the gRPC door: Envoy's Check, health and reflection. Its Serve, Stop and
 // GracefulStop are those of grpc.Server.
 type Server struct {
-	*grpc.Server
+	carrier
 	gate      *Gate
 	plain     bool
 	admission *admission
 	health    *health.Server
 	checks    sync.Pool
+	info      grpc.UnaryServerInfo
 	fallback  []byte // the reply where even a refusal could not be written
 }
 
@@ -91,10 +135,47 @@ func NewServer(gate *Gate, options ServerOptions) (*Server, error) {
 		health:    health.NewServer(),
 		fallback:  fallback,
 	}
+	s.info = grpc.UnaryServerInfo{Server: s, FullMethod: checkMethod}
 	s.checks.New = func() any { return &check{} }
+	if err := s.carry(options, limits); err != nil {
+		return nil, err
+	}
+	s.RegisterService(&grpc.ServiceDesc{
+		ServiceName: ServiceName,
+		HandlerType: (*any)(nil),
+		Methods:     []grpc.MethodDesc{{MethodName: "Check", Handler: s.handle}},
+		Metadata:    authv3.Authorization_ServiceDesc.Metadata,
+	}, s)
+	healthv1.RegisterHealthServer(s, s.health)
+	reflection.Register(s)
+	s.SetServing(false)
+	return s, nil
+}
+
+// carry makes the transport.
+func (s *Server) carry(options ServerOptions, limits Limits) error {
+	streams := uint32(limits.Concurrent + limits.Queue + spareStreams)
+	if options.Transport != GRPCGo {
+		direct, err := transport.New(transport.Options{
+			Codec:          directCodec{s.release},
+			Credentials:    options.Credentials,
+			Unary:          options.Unary,
+			Stream:         options.Stream,
+			Inline:         func(method string) bool { return method == checkMethod },
+			MessageBytes:   limits.MessageBytes,
+			Streams:        streams,
+			HeaderBytes:    maxMetadataBytes,
+			Window:         window,
+			ConnectTimeout: connectTimeout,
+			MaxAge:         options.MaxConnectionAge,
+			IdleTimeout:    options.IdleTimeout,
+		})
+		s.carrier = direct
+		return err
+	}
 	generated := encoding.GetCodecV2("proto")
 	if generated == nil {
-		return nil, errors.New("the protobuf codec is not registered")
+		return errors.New("the protobuf codec is not registered")
 	}
 	serverOptions := []grpc.ServerOption{
 		grpc.InitialWindowSize(window),
@@ -102,10 +183,16 @@ func NewServer(gate *Gate, options ServerOptions) (*Server, error) {
 		grpc.ForceServerCodecV2(checkCodec{CodecV2: generated, release: s.release}),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxRecvMsgSize(limits.MessageBytes),
-		grpc.MaxConcurrentStreams(uint32(limits.Concurrent + limits.Queue + spareStreams)),
+		grpc.MaxConcurrentStreams(streams),
 		grpc.MaxHeaderListSize(maxMetadataBytes),
 		grpc.ConnectionTimeout(connectTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+	}
+	if options.Unary != nil {
+		serverOptions = append(serverOptions, grpc.UnaryInterceptor(options.Unary))
+	}
+	if options.Stream != nil {
+		serverOptions = append(serverOptions, grpc.StreamInterceptor(options.Stream))
 	}
 	if options.MaxConnectionAge > 0 || options.IdleTimeout > 0 {
 		serverOptions = append(serverOptions, grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -115,17 +202,8 @@ func NewServer(gate *Gate, options ServerOptions) (*Server, error) {
 	if options.Credentials != nil {
 		serverOptions = append(serverOptions, grpc.Creds(options.Credentials))
 	}
-	s.Server = grpc.NewServer(append(serverOptions, options.GRPC...)...)
-	s.RegisterService(&grpc.ServiceDesc{
-		ServiceName: ServiceName,
-		HandlerType: (*any)(nil),
-		Methods:     []grpc.MethodDesc{{MethodName: "Check", Handler: s.handle}},
-		Metadata:    authv3.Authorization_ServiceDesc.Metadata,
-	}, s)
-	healthv1.RegisterHealthServer(s.Server, s.health)
-	reflection.Register(s.Server)
-	s.SetServing(false)
-	return s, nil
+	s.carrier = grpc.NewServer(serverOptions...)
+	return nil
 }
 
 // SetServing tells Envoy's health checks whether to send calls here. Calls are
@@ -151,8 +229,7 @@ func (s *Server) handle(_ any, ctx context.Context, decode func(any) error, inte
 		s.serve(ctx, c, decode)
 		return c, nil
 	}
-	info := &grpc.UnaryServerInfo{Server: s, FullMethod: "/" + ServiceName + "/Check"}
-	return interceptor(ctx, c, info, func(ctx context.Context, _ any) (any, error) {
+	return interceptor(ctx, c, &s.info, func(ctx context.Context, _ any) (any, error) {
 		s.serve(ctx, c, decode)
 		return c, nil
 	})

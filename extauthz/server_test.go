@@ -19,6 +19,13 @@ import (
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
+// onEveryTransport runs a test of what none of them may do differently.
+func onEveryTransport(t *testing.T, test func(*testing.T, Transport)) {
+	for i, name := range Transports {
+		t.Run(name, func(t *testing.T) { test(t, Transport(i)) })
+	}
+}
+
 // An authenticator for what real ones do only by accident.
 type authenticator func(ctx context.Context, in *authn.Input) authn.Result
 
@@ -116,39 +123,42 @@ func TestRefusalsThatAreNotOurs(t *testing.T) {
 }
 
 func TestOverload(t *testing.T) {
-	entered, release := make(chan struct{}), make(chan struct{})
-	w := newWorld(t, with(t, func(context.Context, *authn.Input) authn.Result {
-		entered <- struct{}{}
-		<-release
-		return authn.Refuse(policy.ReasonTokenUnknown, nil)
-	}))
-	client, server, _ := w.dial(t, ServerOptions{Limits: Limits{Concurrent: 1, Queue: 1}})
-	message := req{path: "/me/"}.withBearer("x").message()
-	codes := make(chan int, 2)
-	ask := func(ctx context.Context) {
-		codes <- int(must(client.Check(ctx, message)).GetDeniedResponse().GetStatus().GetCode())
-	}
+	onEveryTransport(t, func(t *testing.T, transport Transport) {
+		entered, release := make(chan struct{}), make(chan struct{})
+		w := newWorld(t, with(t, func(ctx context.Context, _ *authn.Input) authn.Result {
+			patience.Ahead(ctx)
+			entered <- struct{}{}
+			<-release
+			return authn.Refuse(policy.ReasonTokenUnknown, nil)
+		}))
+		client, server, _ := w.dial(t, ServerOptions{Transport: transport, Limits: Limits{Concurrent: 1, Queue: 1}})
+		message := req{path: "/me/"}.withBearer("x").message()
+		codes := make(chan int, 2)
+		ask := func(ctx context.Context) {
+			codes <- int(must(client.Check(ctx, message)).GetDeniedResponse().GetStatus().GetCode())
+		}
 
-	go ask(context.Background())
-	<-entered // one is worked on
-	go ask(context.Background())
-	for deadline := time.Now().Add(10 * time.Second); server.admission.waiting.Load() == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the second call never waits")
+		go ask(context.Background())
+		<-entered // one is worked on
+		go ask(context.Background())
+		for deadline := time.Now().Add(10 * time.Second); server.admission.waiting.Load() == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the second call never waits")
+			}
 		}
-	}
-	response := must(client.Check(context.Background(), message))
-	checkSound(t, response)
-	if s := envoy(message, response); s.status != 503 || s.metadata["reason"] != "overloaded" || s.client["retry-after"] == "" {
-		t.Errorf("beyond the queue: %d %v %v, want 503 overloaded with Retry-After", s.status, s.metadata["reason"], s.client)
-	}
-	close(release)
-	<-entered // the one that waited
-	for range 2 {
-		if code := <-codes; code != 401 {
-			t.Errorf("one that had a place = %d, want 401", code)
+		response := must(client.Check(context.Background(), message))
+		checkSound(t, response)
+		if s := envoy(message, response); s.status != 503 || s.metadata["reason"] != "overloaded" || s.client["retry-after"] == "" {
+			t.Errorf("beyond the queue: %d %v %v, want 503 overloaded with Retry-After", s.status, s.metadata["reason"], s.client)
 		}
-	}
+		close(release)
+		<-entered // the one that waited
+		for range 2 {
+			if code := <-codes; code != 401 {
+				t.Errorf("one that had a place = %d, want 401", code)
+			}
+		}
+	})
 }
 
 func TestNobodyWaitsAnyMore(t *testing.T) {
@@ -226,89 +236,174 @@ func TestWaitsShareOneBudget(t *testing.T) {
 }
 
 func TestUnfinishedCallsTakeNoPlace(t *testing.T) {
-	w := newWorld(t)
-	client, _, conn := w.dial(t, ServerOptions{Limits: Limits{Concurrent: 1, Queue: 1}})
-	for range 8 {
-		if _, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, "/"+ServiceName+"/Check"); err != nil {
-			t.Fatal(err)
+	onEveryTransport(t, func(t *testing.T, transport Transport) {
+		w := newWorld(t)
+		client, _, conn := w.dial(t, ServerOptions{Transport: transport, Limits: Limits{Concurrent: 1, Queue: 1}})
+		for range 8 {
+			if _, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, "/"+ServiceName+"/Check"); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	// Streams of a connection begin in order: when this one is answered the others have begun.
-	for range 3 {
-		if code := must(client.Check(t.Context(), req{path: "/"}.message())).GetStatus().GetCode(); code != 0 {
-			t.Errorf("beside unfinished calls a Check is answered with code %d, want 0", code)
-		}
-	}
-}
-
-func TestHealthAndReflection(t *testing.T) {
-	w := newWorld(t)
-	_, server, conn := w.dial(t, ServerOptions{})
-	client := healthv1.NewHealthClient(conn)
-	status := func() (all []healthv1.HealthCheckResponse_ServingStatus) {
-		for _, service := range []string{"", ServiceName} {
-			all = append(all, must(client.Check(context.Background(), &healthv1.HealthCheckRequest{Service: service})).GetStatus())
-		}
-		return all
-	}
-	expect := func(when string, want healthv1.HealthCheckResponse_ServingStatus) {
-		t.Helper()
-		if got := status(); got[0] != want || got[1] != want {
-			t.Errorf("%s: health is %v, want %v", when, got, want)
-		}
-	}
-	expect("at first", healthv1.HealthCheckResponse_NOT_SERVING)
-	server.SetServing(true)
-	expect("with a configuration", healthv1.HealthCheckResponse_SERVING)
-	server.Drain()
-	expect("while draining", healthv1.HealthCheckResponse_NOT_SERVING)
-
-	stream := must(reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(context.Background()))
-	if err := stream.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: ServiceName}}); err != nil {
-		t.Fatal(err)
-	}
-	if got := must(stream.Recv()).GetFileDescriptorResponse(); len(got.GetFileDescriptorProto()) == 0 {
-		t.Error("reflection does not know the service")
-	}
-}
-
-func TestInterceptorsSeeChecks(t *testing.T) {
-	w := newWorld(t)
-	method := ""
-	client, _, _ := w.dial(t, ServerOptions{GRPC: []grpc.ServerOption{grpc.UnaryInterceptor(
-		func(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			method = info.FullMethod
-			return next(ctx, in)
-		})}})
-	if code := must(client.Check(context.Background(), req{path: "/"}.message())).GetStatus().GetCode(); code != 0 || method != "/envoy.service.auth.v3.Authorization/Check" {
-		t.Errorf("through an interceptor: code %d, method %q", code, method)
-	}
-}
-
-func TestSwapUnderLoad(t *testing.T) {
-	w := newWorld(t)
-	client, _, _ := w.dial(t, ServerOptions{})
-	a, b := w.gate.Snapshot(), must(NewSnapshot(w.config))
-	message := req{path: "/me/"}.withBearer(w.token(nil)).message()
-	stop := make(chan struct{})
-	var swapper sync.WaitGroup
-	swapper.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				w.gate.Swap(b)
-				w.gate.Swap(a)
+		// Streams of a connection begin in order: when this one is answered the others have begun.
+		for range 3 {
+			if code := must(client.Check(t.Context(), req{path: "/"}.message())).GetStatus().GetCode(); code != 0 {
+				t.Errorf("beside unfinished calls a Check is answered with code %d, want 0", code)
 			}
 		}
 	})
-	for range 300 {
-		response := must(client.Check(context.Background(), message))
-		if s := envoy(message, response); s.status != 200 || s.got("x-user") != "eve@example.com" {
-			t.Fatalf("while configurations change: %v", s)
+}
+
+func TestHealthAndReflection(t *testing.T) {
+	onEveryTransport(t, func(t *testing.T, transport Transport) {
+		w := newWorld(t)
+		_, server, conn := w.dial(t, ServerOptions{Transport: transport})
+		client := healthv1.NewHealthClient(conn)
+		status := func() (all []healthv1.HealthCheckResponse_ServingStatus) {
+			for _, service := range []string{"", ServiceName} {
+				all = append(all, must(client.Check(context.Background(), &healthv1.HealthCheckRequest{Service: service})).GetStatus())
+			}
+			return all
+		}
+		expect := func(when string, want healthv1.HealthCheckResponse_ServingStatus) {
+			t.Helper()
+			if got := status(); got[0] != want || got[1] != want {
+				t.Errorf("%s: health is %v, want %v", when, got, want)
+			}
+		}
+		expect("at first", healthv1.HealthCheckResponse_NOT_SERVING)
+		server.SetServing(true)
+		expect("with a configuration", healthv1.HealthCheckResponse_SERVING)
+		server.Drain()
+		expect("while draining", healthv1.HealthCheckResponse_NOT_SERVING)
+
+		stream := must(reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(context.Background()))
+		if err := stream.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: ServiceName}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := must(stream.Recv()).GetFileDescriptorResponse(); len(got.GetFileDescriptorProto()) == 0 {
+			t.Error("reflection does not know the service")
+		}
+	})
+}
+
+func TestInterceptorsSeeChecks(t *testing.T) {
+	onEveryTransport(t, func(t *testing.T, transport Transport) {
+		w := newWorld(t)
+		method := ""
+		client, _, _ := w.dial(t, ServerOptions{
+			Transport: transport,
+			Unary: func(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+				method = info.FullMethod
+				return next(ctx, in)
+			},
+		})
+		if code := must(client.Check(context.Background(), req{path: "/"}.message())).GetStatus().GetCode(); code != 0 || method != "/envoy.service.auth.v3.Authorization/Check" {
+			t.Errorf("through an interceptor: code %d, method %q", code, method)
+		}
+	})
+}
+
+func TestSwapUnderLoad(t *testing.T) {
+	onEveryTransport(t, func(t *testing.T, transport Transport) {
+		w := newWorld(t)
+		client, _, _ := w.dial(t, ServerOptions{Transport: transport})
+		a, b := w.gate.Snapshot(), must(NewSnapshot(w.config))
+		message := req{path: "/me/"}.withBearer(w.token(nil)).message()
+		stop := make(chan struct{})
+		var swapper sync.WaitGroup
+		swapper.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					w.gate.Swap(b)
+					w.gate.Swap(a)
+				}
+			}
+		})
+		for range 300 {
+			response := must(client.Check(context.Background(), message))
+			if s := envoy(message, response); s.status != 200 || s.got("x-user") != "eve@example.com" {
+				t.Fatalf("while configurations change: %v", s)
+			}
+		}
+		close(stop)
+		swapper.Wait()
+	})
+}
+
+// TestDirectRefusesWhatLayUnread: a Check that waited for a quarter of its caller's time
+// until the ones before it were answered is refused while somebody still listens.
+func TestDirectRefusesWhatLayUnread(t *testing.T) {
+	const timeout = 2 * time.Second
+	entered, release := make(chan struct{}, 2), make(chan struct{})
+	w := newWorld(t, with(t, func(context.Context, *authn.Input) authn.Result {
+		entered <- struct{}{}
+		<-release // without telling that it waits
+		return authn.Refuse(policy.ReasonTokenUnknown, nil)
+	}))
+	client, _, _ := w.dial(t, ServerOptions{Transport: Direct})
+	message := req{path: "/me/"}.withBearer("x").message()
+	first, second := make(chan *authv3.CheckResponse, 1), make(chan *authv3.CheckResponse, 1)
+	ask := func(answers chan<- *authv3.CheckResponse) {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		response, err := client.Check(ctx, message)
+		if err != nil {
+			t.Error(err)
+		}
+		answers <- response
+	}
+	go ask(first)
+	<-entered
+	go ask(second)
+	time.AfterFunc(timeout/4+timeout/8, func() { close(release) })
+	if code := (<-first).GetDeniedResponse().GetStatus().GetCode(); code != 401 {
+		t.Errorf("the one that was worked on: %d, want 401", code)
+	}
+	response := <-second
+	if s := envoy(message, response); s.status != 503 || s.metadata["reason"] != "overloaded" || s.client["retry-after"] == "" {
+		t.Errorf("the one that lay unread: %d %v %v, want 503 overloaded with Retry-After", s.status, s.metadata["reason"], s.client)
+	}
+	if len(entered) != 0 {
+		t.Error("it was worked on")
+	}
+}
+
+// TestDirectReadsOnWhileOneWaits: a Check that waits for a provider does not keep the others
+// of its connection.
+func TestDirectReadsOnWhileOneWaits(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, with(t, func(ctx context.Context, _ *authn.Input) authn.Result {
+		ctx, cancel := patience.For(ctx)
+		defer cancel()
+		entered <- struct{}{}
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return authn.Refuse(policy.ReasonTokenUnknown, nil)
+	}))
+	client, _, _ := w.dial(t, ServerOptions{Transport: Direct})
+	codes := make(chan int)
+	for range 3 {
+		go func() {
+			response, err := client.Check(context.Background(), req{path: "/me/"}.withBearer("x").message())
+			if err != nil {
+				t.Error(err)
+			}
+			codes <- int(response.GetDeniedResponse().GetStatus().GetCode())
+		}()
+		<-entered
+	}
+	if code := must(client.Check(context.Background(), req{path: "/"}.message())).GetStatus().GetCode(); code != 0 {
+		t.Errorf("beside three that wait, one that need not is answered with code %d", code)
+	}
+	close(release)
+	for range 3 {
+		if code := <-codes; code != 401 {
+			t.Errorf("one that waited is answered with %d, want 401", code)
 		}
 	}
-	close(stop)
-	swapper.Wait()
 }

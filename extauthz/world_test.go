@@ -277,9 +277,9 @@ func (r req) with(name, value string) req {
 
 // doors are the ways to the gate that have to say the same.
 var doors = []struct {
-	name  string
-	plain bool
-}{{"fast", false}, {"plain", true}}
+	name    string
+	options ServerOptions
+}{{"fast", ServerOptions{}}, {"plain", ServerOptions{Plain: true, Transport: GRPCGo}}, {"grpc-go", ServerOptions{Transport: GRPCGo}}}
 
 // dial starts the gRPC door and gives a client of it.
 func (w *world) dial(t testing.TB, options ServerOptions) (authv3.AuthorizationClient, *Server, *grpc.ClientConn) {

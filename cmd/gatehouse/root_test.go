@@ -100,6 +100,7 @@ func TestUsageErrors(t *testing.T) {
 		{"one argument too many", []string{"hash", "bcrypt", "sha256"}, `unexpected argument "sha256"`},
 		{"an unknown kind of hash", []string{"hash", "md5"}, `unknown kind of hash "md5": give argon2id, bcrypt or sha256`},
 		{"a flag without its value", []string{"version", "--output"}, "flag needs an argument"},
+		{"an unknown transport", []string{"serve", "--config", "x", "--transport", "http3"}, `invalid --transport "http3": give one of direct, grpc-go`},
 		{"an unknown output format", []string{"version", "--output", "xml"}, `invalid --output "xml": give text or json`},
 	} {
 		t.Run(row.name, func(t *testing.T) {

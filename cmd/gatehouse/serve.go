@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/metrics"
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/serve"
+	"github.com/gatehouse-authz/gatehouse/extauthz"
 )
 
 // defaultDrainDelay gives Envoy's health checks time to notice: the shipped configuration
@@ -18,7 +20,7 @@ const defaultDrainDelay = 5 * time.Second
 
 func (p *program) serveCommand() *cobra.Command {
 	var o serve.Options
-	var format, level string
+	var format, level, transport string
 	cmd := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Answer Envoy",
@@ -47,6 +49,12 @@ answered with 503 until its keys are there.`,
 			if err != nil {
 				return usagef("invalid --log-level %q: give debug, info, warn or error", level)
 			}
+			if o.Plain && !cmd.Flags().Changed("transport") {
+				transport = extauthz.Transports[extauthz.GRPCGo]
+			}
+			if o.Transport, err = extauthz.ParseTransport(transport); err != nil {
+				return usagef("invalid --transport %q: give one of %s", transport, strings.Join(extauthz.Transports, ", "))
+			}
 			if o.DrainDelay < 0 {
 				return usagef("invalid --drain-delay %s: it is negative", o.DrainDelay)
 			}
@@ -68,8 +76,12 @@ answered with 503 until its keys are there.`,
 	flags.StringVarP(&o.Config, "config", "c", "", "the configuration `file`")
 	flags.DurationVar(&o.DrainDelay, "drain-delay", defaultDrainDelay, "how long to go on answering after SIGTERM")
 	flags.BoolVar(&o.ShadowAll, "shadow-all", false, "let refused requests pass, without identity; malformed ones stay refused")
-	flags.BoolVar(&o.Plain, "plain", false, "use generated code on the hot path: slower, to compare with")
+	flags.BoolVar(&o.Plain, "plain", false, "use generated code, and grpc-go, on the hot path: slower, to compare with")
+	flags.StringVar(&transport, "transport", extauthz.Transports[extauthz.Direct], "what carries Envoy's calls: direct, or grpc-go, which takes more CPU time")
 	flags.StringVar(&format, "log-format", serve.LogFormats[0], "json or console")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error; a decision is info, an outage warn")
+	for name, values := range map[string][]string{"transport": extauthz.Transports, "log-format": serve.LogFormats, "log-level": {"debug", "info", "warn", "error"}} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
 	return cmd
 }

@@ -42,7 +42,9 @@ func (g *grpcMetrics) collectors() []prometheus.Collector {
 }
 
 // Serves makes the metrics of all methods of the server known, at zero.
-func (m *Metrics) Serves(s *grpc.Server) {
+func (m *Metrics) Serves(s interface {
+	GetServiceInfo() map[string]grpc.ServiceInfo
+}) {
 	methods := map[string]*grpcMethod{}
 	for service, info := range s.GetServiceInfo() {
 		for _, method := range info.Methods {

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/gatehouse-authz/gatehouse/cmd/gatehouse/internal/metrics"
@@ -62,6 +61,7 @@ type Options struct {
 	Err        io.Writer // where the errors of the first load go, as a person reads them
 	Build      metrics.Build
 	Plain      bool
+	Transport  extauthz.Transport
 	ShadowAll  bool
 	DrainDelay time.Duration // between saying NOT_SERVING and refusing connections
 }
@@ -105,7 +105,7 @@ func Run(ctx context.Context, o Options) error {
 		return ErrConfiguration
 	}
 	s := &service{options: o, log: o.Log, metrics: metrics.New(o.Build), garbage: newGarbageCollector(o.Env), ending: ctx.Done()}
-	s.log.Info("runtime", tune(o.Env, loaded.Config.GetListen().GetOps().GetPprof())...)
+	s.log.Info("runtime", append(tune(o.Env, loaded.Config.GetListen().GetOps().GetPprof()), zap.String("transport", extauthz.Transports[o.Transport]))...)
 	s.gate = extauthz.NewGate(extauthz.Options{ShadowAll: o.ShadowAll, Trace: s.trace, Observe: s.observe})
 	s.metrics.Authenticators(s.authenticators, time.Now)
 
@@ -286,7 +286,9 @@ func (s *service) newDoor(l *configv1.Listener, loaded *config.Loaded, security 
 		Limits:           loaded.Gate.Limits,
 		MaxConnectionAge: l.GetMaxConnectionAge().AsDuration(),
 		IdleTimeout:      idleTimeout(l, defaultGRPCIdle),
-		GRPC:             []grpc.ServerOption{grpc.UnaryInterceptor(s.metrics.Unary), grpc.StreamInterceptor(s.metrics.Stream)},
+		Unary:            s.metrics.Unary,
+		Stream:           s.metrics.Stream,
+		Transport:        s.options.Transport,
 	}
 	if security != nil {
 		options.Credentials = credentials.NewTLS(security.Config())
@@ -295,7 +297,7 @@ func (s *service) newDoor(l *configv1.Listener, loaded *config.Loaded, security 
 	if err != nil {
 		return nil, fmt.Errorf("preparing the gRPC service: %w", err)
 	}
-	s.metrics.Serves(door.Server)
+	s.metrics.Serves(door)
 	return door, nil
 }
 
