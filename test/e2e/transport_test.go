@@ -132,3 +132,15 @@ func TestConnectionAge(t *testing.T) {
 	})
 	load.end(t)
 }
+
+// TestTransports: whatever carries Envoy's calls, they are answered alike, also while
+// the configuration changes.
+func TestTransports(t *testing.T) {
+	for _, transport := range []string{"direct", "grpc-go"} {
+		t.Run(transport, func(t *testing.T) {
+			f := startFaulty(t, harness.Flag("--transport="+transport))
+			f.during(t, "a reload", func() { f.configureAnew(t) }, func() {})
+			f.asEver(t)
+		})
+	}
+}

@@ -126,7 +126,7 @@ func TestFloodsOfHTTP(t *testing.T) {
 		f.nearlyAsEver(t)
 		for _, s := range storms {
 			t.Logf("%s: %s: %d blows over %d connections, ended by %v", attack.name, s.target.name, s.blows.Load(), s.connections, s.ends)
-			if attack.ends != "" && s.ends[attack.ends] == 0 {
+			if attack.ends != "" && s.endedAsMeant() == 0 {
 				t.Errorf("%s: %s: connections ended by %v, want %s", attack.name, s.target.name, s.ends, attack.ends)
 			}
 			if s.blows.Load() == 0 {

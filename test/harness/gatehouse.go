@@ -86,6 +86,9 @@ func StartGatehouse(t testing.TB, config string, options ...Option) *Gatehouse {
 	// Nothing is gained by draining slowly; a test that wants to see it says so with Flag.
 	cmd := exec.Command(Binary(t), "serve", "--config", g.configPath, "--drain-delay=0s")
 	cmd.Env = os.Environ()
+	if transport := os.Getenv("TRANSPORT"); transport != "" {
+		cmd.Args = append(cmd.Args, "--transport", transport)
+	}
 	for _, option := range options {
 		option(cmd)
 	}
