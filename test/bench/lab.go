@@ -256,7 +256,7 @@ func (l *lab) measure(ctx context.Context, s scenario) (Figures, error) {
 	}
 	calls, distinct := l.opts.calls, s.tokens
 	if s.load == neverSeen {
-		calls = max(1000, calls/20) // each must be signed first
+		calls = max(1000, calls/8) // each must be signed first
 		distinct = calls * l.opts.rounds
 	}
 	messages, err := l.messages(s, config, distinct)
@@ -269,10 +269,7 @@ func (l *lab) measure(ctx context.Context, s scenario) (Figures, error) {
 			return f, err
 		}
 	}
-	args := []string{"serve", "--config", config, "--log-level", "warn"}
-	if l.opts.plain {
-		args = append(args, "--plain")
-	}
+	args := l.serve(config)
 	binary := l.binary
 	if s.load == bare {
 		if binary, err = os.Executable(); err != nil {
@@ -354,6 +351,18 @@ func timed(p *process, work func() error) (time.Duration, error) {
 	}
 	after, err := p.cpu()
 	return after - before, err
+}
+
+// serve gives the arguments that start gatehouse.
+func (l *lab) serve(config string) []string {
+	args := []string{"serve", "--config", config, "--log-level", "warn"}
+	if l.opts.transport != "" {
+		args = append(args, "--transport", l.opts.transport)
+	}
+	if l.opts.plain {
+		args = append(args, "--plain")
+	}
+	return args
 }
 
 // verification is the time that RS256 alone takes for these messages' tokens: one

@@ -47,6 +47,7 @@ func main() {
 	flag.StringVar(&opts.json, "json", "", "also write the figures to this file")
 	flag.StringVar(&opts.profile, "profile", "", "`cpu`: leave a pprof file per scenario in bench/, and the heap of each size")
 	flag.BoolVar(&opts.plain, "plain", false, "measure gatehouse with --plain, the slow reference path")
+	flag.StringVar(&opts.transport, "transport", "", "measure gatehouse with this --transport")
 	flag.Parse()
 	if flag.NArg() > 0 || opts.rounds < 1 || opts.calls < 1 || opts.concurrency < 1 || opts.connections < 1 || opts.profile != "" && opts.profile != "cpu" {
 		flag.Usage()
@@ -62,7 +63,7 @@ func main() {
 
 type options struct {
 	rounds, calls, concurrency, connections int
-	only, json, profile                     string
+	only, json, profile, transport          string
 	plain                                   bool
 }
 

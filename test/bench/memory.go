@@ -108,7 +108,7 @@ func (l *lab) memory(ctx context.Context, z size) (Memory, error) {
 
 // started starts gatehouse and waits for the first correct answer.
 func (l *lab) started(ctx context.Context, config, grpc string, message []byte) (*process, client, float64, error) {
-	server, err := start(l.dir, l.binary, nil, "serve", "--config", config, "--log-level", "warn")
+	server, err := start(l.dir, l.binary, nil, l.serve(config)...)
 	if err != nil {
 		return nil, nil, 0, err
 	}

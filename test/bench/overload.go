@@ -87,10 +87,13 @@ func (l *lab) overload(ctx context.Context, s scenario) (Overload, error) {
 	if err != nil {
 		return o, err
 	}
-	server, err := start(l.dir, l.binary, []string{"GOMAXPROCS=1"}, "serve", "--config", config, "--log-level", "warn")
+	server, release, err := apart(func() (*process, error) {
+		return start(l.dir, l.binary, []string{"GOMAXPROCS=1"}, l.serve(config)...)
+	})
 	if err != nil {
 		return o, err
 	}
+	defer release()
 	defer server.stop()
 	c, err := dial(grpc, l.opts.connections)
 	if err != nil {

@@ -153,7 +153,7 @@ func (l *lab) askedServers() (servers []asked, stop func(), err error) {
 		if err := os.Rename(config, own); err != nil {
 			return nil, stop, err
 		}
-		p, err := start(l.dir, l.binary, nil, "serve", "--config", own, "--log-level", "warn")
+		p, err := start(l.dir, l.binary, nil, l.serve(own)...)
 		if err := run(name, address, p, err); err != nil {
 			return nil, stop, err
 		}
