@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,13 +32,21 @@ const (
 	// has ended with an error, so that it gets to read which.
 	lingering     = time.Second
 	lingeringMost = 1 << 20
+
+	// leftMost is how many streams we know to have ended before the client did. What it
+	// had sent until it heard of that is no fault of its.
+	leftMost = 64
+
+	// tableSize is what the dynamic table of a decoder of header blocks begins with.
+	tableSize = 4096
 )
 
 // A conn is one connection. Its frames are read by one goroutine at a time: that of
 // [conn.read], or one that the reader left the reading to because it had to wait.
 type conn struct {
 	server  *Server
-	nc      net.Conn
+	line    net.Conn        // what was accepted
+	nc      net.Conn        // what is spoken over it: line itself, or TLS
 	context context.Context // of all its calls: it knows the peer
 	began   time.Time
 	maxAge  time.Duration // 0: no limit
@@ -53,17 +62,20 @@ type conn struct {
 	block   int       // bytes of that block so far
 	greeted bool      // the client's settings were there
 	flushed time.Time // when what was answered while a batch was read was written last
+	full    bool      // what waits to be written is enough to write it before more is read
 	window  int64     // what the client may still send on the connection
 
 	mu           sync.Mutex // guards what follows, and what streams say that it guards
 	ready        bool       // our settings are on their way
 	last         uint32     // the highest stream that the client began; written by whoever reads
 	streams      map[uint32]*stream
-	held         int64  // bytes of messages that are not complete, or that no handler has taken
+	held         int64  // bytes of metadata, and of messages that are not complete or that no handler has taken
 	handlers     int    // that run, whether or not their stream is still open
 	sendWindow   int64  // what we may still send on the connection
 	streamWindow int64  // what we may send on a stream that begins
 	frameSize    int    // the largest payload of a frame that the client takes
+	tableSize    uint32 // of the client's decoder of header blocks, as far as it knows that we know
+	resize       bool   // the next header block has to say that we use none of it
 	out          []byte // what is to be written
 	spare        []byte // the buffer that out had before
 	writing      bool
@@ -72,22 +84,27 @@ type conn struct {
 	blocked      []*stream // whose answers wait for a window, in their order
 	stalledSince time.Time // when the first of blocked could not go on
 	noise        int
-	idleSince    time.Time // zero: there are streams
-	draining     bool      // the client was told to begin no more calls
-	refused      uint32    // calls above it are ignored; 0: none
+	left         [leftMost]uint32 // streams that we ended before the client did, the last of them
+	leaving      int              // where the next goes
+	idleSince    time.Time        // zero: there are streams
+	draining     bool             // the client was told to begin no more calls
 	drainedAt    time.Time
-	finished     bool // nothing is written any more, and the client is about to close
+	refusing     bool // it knows that: calls above refused are ignored
+	refused      uint32
+	failed       bool // the client broke a rule: nothing but which is written any more
+	hungUp       bool // our side has ended
 	closed       bool
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
 	now := time.Now()
 	c := &conn{
-		server: s, nc: nc, began: now, maxAge: jittered(s.options.MaxAge),
+		server: s, line: nc, nc: nc, began: now, maxAge: jittered(s.options.MaxAge),
 		streams:    map[uint32]*stream{},
-		sendWindow: minWindow, streamWindow: minWindow, frameSize: ourFrameSize,
+		sendWindow: minWindow, streamWindow: minWindow, frameSize: ourFrameSize, tableSize: tableSize,
 		window:    connWindow,
 		idleSince: now,
+		clock:     clock{Conn: nc, drained: true, read: now},
 	}
 	c.written.L = &c.mu
 	return c
@@ -108,13 +125,11 @@ func (c *conn) begin() {
 func (c *conn) secure() bool {
 	remote := &peer.Peer{Addr: c.nc.RemoteAddr(), LocalAddr: c.nc.LocalAddr(), AuthInfo: plaintext{}}
 	if tls := c.server.options.Credentials; tls != nil {
-		nc, info, err := tls.ServerHandshake(c.nc)
+		nc, info, err := tls.ServerHandshake(&c.clock)
 		if err != nil {
 			return false
 		}
-		c.mu.Lock()
 		c.nc, remote.AuthInfo = nc, info
-		c.mu.Unlock()
 	}
 	c.context = peer.NewContext(context.Background(), remote)
 	return true
@@ -134,15 +149,18 @@ func (c *conn) greet() bool {
 	if !c.flush() {
 		return false
 	}
-	c.clock = clock{from: c.nc, drained: true, read: time.Now()}
-	c.reader = bufio.NewReaderSize(&c.clock, readBuffer)
+	var from io.Reader = c.nc
+	if c.nc == c.line {
+		from = &c.clock
+	}
+	c.reader = bufio.NewReaderSize(from, readBuffer)
 	var preface [len(http2.ClientPreface)]byte
 	if _, err := io.ReadFull(c.reader, preface[:]); err != nil || string(preface[:]) != http2.ClientPreface {
 		return false
 	}
 	c.head.limit = o.HeaderBytes
-	c.hpack = hpack.NewDecoder(4096, c.head.add)
-	c.hpack.SetMaxStringLength(int(o.HeaderBytes))
+	c.hpack = hpack.NewDecoder(tableSize, c.head.add)
+	c.hpack.SetMaxStringLength(2 * int(o.HeaderBytes)) // more than the list may have: see fragment
 	c.framer = http2.NewFramer(nil, c.reader)
 	c.framer.SetMaxReadFrameSize(ourFrameSize)
 	c.framer.SetReuseFrames()
@@ -155,18 +173,19 @@ type plaintext struct{ credentials.CommonAuthInfo }
 // AuthType implements [credentials.AuthInfo].
 func (plaintext) AuthType() string { return "insecure" }
 
-// A clock reads from the line and notes since when it may have been behind.
+// A clock is the line, and notes since when its reader may have been behind. It is below
+// TLS, which takes records off the line long before it is asked for what is in them.
 type clock struct {
-	from    io.Reader
+	net.Conn
 	drained bool      // the last read took all there was
 	read    time.Time // when it returned
 	arrived time.Time // no byte of what was read last was there before that
 }
 
-// Read implements [io.Reader].
+// Read implements [net.Conn].
 func (c *clock) Read(p []byte) (int, error) {
 	asked := time.Now()
-	n, err := c.from.Read(p)
+	n, err := c.Conn.Read(p)
 	now := time.Now()
 	if c.drained {
 		// What is read came after the last read, while we worked, or while this one waited.
@@ -180,9 +199,12 @@ func (c *clock) Read(p []byte) (int, error) {
 func (c *conn) read() {
 	defer c.server.running.Done()
 	for {
-		if !c.buffered() && !c.flush() {
-			c.close()
-			return
+		if c.full || !c.buffered() {
+			c.full = false
+			if !c.flush() {
+				c.close()
+				return
+			}
 		}
 		passed := false
 		f, err := c.next()
@@ -202,11 +224,7 @@ func (c *conn) buffered() bool {
 		return false
 	}
 	h, err := c.reader.Peek(3)
-	if err != nil {
-		return false
-	}
-	length := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
-	return n >= frameHeaderLen+length
+	return err == nil && n >= frameHeaderLen+(int(h[0])<<16|int(h[1])<<8|int(h[2]))
 }
 
 // next reads a frame.
@@ -242,7 +260,14 @@ func (c *conn) fail(err error) bool {
 		c.close()
 		return false
 	}
+	if c.hungUp || c.closed {
+		c.mu.Unlock()
+		c.close()
+		return false
+	}
+	c.failed = true
 	c.out = appendGoAway(c.out, c.last, http2.ErrCode(ofConn), "")
+	c.removeAll()
 	c.mu.Unlock()
 	c.end()
 	return false
@@ -251,24 +276,52 @@ func (c *conn) fail(err error) bool {
 // abort ends a stream with an error. It gives that of the connection if it has none: a
 // stream that was never begun cannot end.
 func (c *conn) abort(e http2.StreamError) error {
-	if e.StreamID > c.last {
+	if c.idle(e.StreamID) {
 		return http2.ConnectionError(e.Code)
 	}
-	c.out = appendReset(c.out, e.StreamID, e.Code)
-	if s := c.streams[e.StreamID]; s != nil {
-		c.remove(s)
-		s.cancel()
-	}
+	c.reset(e.StreamID, e.Code)
 	return c.heard()
 }
 
-// end writes what there is to write and closes.
+// reset ends a stream, whether or not it is still known.
+func (c *conn) reset(id uint32, code http2.ErrCode) {
+	c.out = appendReset(c.out, id, code)
+	s := c.streams[id]
+	if s == nil || !s.ended {
+		c.leave(id)
+	}
+	if s != nil {
+		c.remove(s)
+		s.cancel()
+	}
+}
+
+// idle tells whether a stream was never begun.
+func (c *conn) idle(id uint32) bool { return id > c.last || id%2 == 0 }
+
+// leave notes that a stream ended before the client had said all that it has to say.
+func (c *conn) leave(id uint32) {
+	c.left[c.leaving] = id
+	c.leaving = (c.leaving + 1) % leftMost
+}
+
+// hasLeft tells whether what comes for a stream is to be ignored: the client cannot know
+// yet that nobody listens. ended says that it ends its side now.
+func (c *conn) hasLeft(id uint32, ended bool) bool {
+	if c.refusing && id > c.refused {
+		return true
+	}
+	i := slices.Index(c.left[:], id)
+	if i >= 0 && ended {
+		c.left[i] = 0
+	}
+	return i >= 0
+}
+
+// end writes what there is to write and closes, when the client had time to read it.
 func (c *conn) end() {
 	defer c.close()
-	if !c.flush() {
-		return
-	}
-	if c.halfClose() {
+	if c.flush() && c.nc.SetReadDeadline(time.Now().Add(lingering)) == nil {
 		_, _ = io.CopyN(io.Discard, c.reader, lingeringMost)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
@@ -27,16 +28,14 @@ func (s *stream) Err() error {
 		return l.Err()
 	}
 	s.mu.Lock()
-	gone := s.gone
-	s.mu.Unlock()
-	switch {
-	case gone:
-		return context.Canceled
-	case !s.deadline.IsZero() && !time.Now().Before(s.deadline):
-		return context.DeadlineExceeded
+	defer s.mu.Unlock()
+	if s.err == nil && s.expired() {
+		s.err = context.DeadlineExceeded
 	}
-	return nil
+	return s.err
 }
+
+func (s *stream) expired() bool { return !s.deadline.IsZero() && !time.Now().Before(s.deadline) }
 
 // Value implements [context.Context].
 func (s *stream) Value(key any) any {
@@ -44,7 +43,10 @@ func (s *stream) Value(key any) any {
 	case patience.TurnKey{}:
 		return s
 	case incomingKey:
-		return metadata.NewIncomingContext(context.Background(), incoming(s.fields, s.authority)).Value(key)
+		md := incoming(s.fields, s.content, s.authority)
+		return metadata.NewIncomingContext(context.Background(), md).Value(key)
+	case transportKey:
+		return call{s}
 	}
 	// What derives a context from this one asks for the one that can be waited for.
 	if l := s.live.Load(); l != nil {
@@ -58,6 +60,12 @@ func (s *stream) Value(key any) any {
 // incomingKey is under which package metadata keeps what came.
 var incomingKey = func() (key any) {
 	metadata.FromIncomingContext(probe{context.Background(), &key})
+	return key
+}()
+
+// transportKey is under which package grpc keeps the call, for [grpc.SetHeader] and the like.
+var transportKey = func() (key any) {
+	grpc.ServerTransportStreamFromContext(probe{context.Background(), &key})
 	return key
 }()
 
@@ -86,12 +94,12 @@ func (s *stream) alive() *live {
 		return l
 	}
 	l := &live{}
-	if s.deadline.IsZero() {
+	if s.deadline.IsZero() || s.err == context.Canceled {
 		l.Context, l.cancel = context.WithCancel(context.Background())
 	} else {
 		l.Context, l.cancel = context.WithDeadline(context.Background(), s.deadline)
 	}
-	if s.gone {
+	if s.err != nil {
 		l.cancel()
 	}
 	s.live.Store(l)
@@ -101,8 +109,12 @@ func (s *stream) alive() *live {
 // cancel ends the context: nobody waits for the answer, or it has been given.
 func (s *stream) cancel() {
 	s.mu.Lock()
-	s.gone = true
 	l := s.live.Load()
+	if l == nil && s.err == nil {
+		if s.err = context.Canceled; s.expired() {
+			s.err = context.DeadlineExceeded
+		}
+	}
 	s.mu.Unlock()
 	if l != nil {
 		l.cancel()

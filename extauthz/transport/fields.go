@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2/hpack"
@@ -22,6 +23,9 @@ const (
 	grpcContent   = "\x0f\x10\x10" + "application/grpc" // content-type
 	grpcStatusOK  = "\x00\x0bgrpc-status\x010"
 	answerHead    = statusOK + grpcContent
+
+	// tableOfNothing gives up the dynamic table.
+	tableOfNothing = 0x20
 )
 
 // A head is the header list of a request as it is being read. What a client may get wrong
@@ -31,7 +35,7 @@ type head struct {
 	last   []hpack.HeaderField // fields of the request before, which were good
 
 	method, path, scheme, authority string
-	contentType, timeout, encoding  string
+	contentType, timeout            string
 	length                          int64 // by content-length; -1: it does not say
 
 	size      uint32
@@ -59,6 +63,9 @@ func (h *head) reset() {
 
 // add takes the next field.
 func (h *head) add(f hpack.HeaderField) {
+	if h.truncated {
+		return
+	}
 	if h.size += f.Size(); h.size > h.limit {
 		h.truncated = true
 		return
@@ -81,15 +88,13 @@ func (h *head) add(f hpack.HeaderField) {
 		h.contentType = f.Value
 	case "grpc-timeout":
 		h.timeout = f.Value
-	case "grpc-encoding":
-		h.encoding = f.Value
 	case "content-length":
-		n, err := strconv.ParseInt(f.Value, 10, 64)
-		if err != nil || n < 0 || h.length >= 0 && h.length != n {
+		n, err := strconv.ParseUint(f.Value, 10, 63)
+		if err != nil || h.length >= 0 && h.length != int64(n) {
 			h.malformed = true
 			return
 		}
-		h.length = n
+		h.length = int64(n)
 	}
 }
 
@@ -181,15 +186,18 @@ func parseTimeout(text string) (time.Duration, bool) {
 }
 
 // incoming is the metadata of a call, as grpc-go shows it to a handler.
-func incoming(fields []hpack.HeaderField, authority string) metadata.MD {
-	md := metadata.MD{}
+func incoming(fields []hpack.HeaderField, contentType, authority string) metadata.MD {
+	md := metadata.MD{"content-type": {contentType}}
 	if authority != "" {
 		md[":authority"] = []string{authority}
 	}
 	for _, f := range fields {
 		value := f.Value
 		switch {
-		case reserved(f.Name):
+		case f.Name == "host": // another name of :authority, which comes first
+			if md[":authority"] == nil {
+				md[":authority"] = []string{value}
+			}
 			continue
 		case strings.HasSuffix(f.Name, "-bin"):
 			decoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
@@ -206,7 +214,7 @@ func incoming(fields []hpack.HeaderField, authority string) metadata.MD {
 // reserved are the fields that are the transport's business.
 func reserved(name string) bool {
 	switch name {
-	case "grpc-timeout", "grpc-encoding", "grpc-message", "grpc-message-type", "grpc-status", "te":
+	case "content-type", "grpc-timeout", "grpc-encoding", "grpc-message", "grpc-message-type", "grpc-status", "te":
 		return true
 	}
 	return false
@@ -232,7 +240,7 @@ func appendString(dst []byte, s string) []byte {
 }
 
 // mostMetadata is up to where metadata of an answer are written: its block is one frame.
-const mostMetadata = ourFrameSize / 2
+const mostMetadata = ourFrameSize/2 - 64
 
 // appendMetadata appends what a handler adds.
 func appendMetadata(dst []byte, md metadata.MD) []byte {
@@ -258,12 +266,26 @@ func appendMetadata(dst []byte, md metadata.MD) []byte {
 func appendStatus(dst []byte, code codes.Code, text string) []byte {
 	dst = appendField(dst, "grpc-status", strconv.FormatUint(uint64(code), 10))
 	if text != "" {
-		dst = appendField(dst, "grpc-message", percentEncoded(text[:min(len(text), maxStatusText)]))
+		dst = appendField(dst, "grpc-message", percentEncoded(cut(text, maxStatusText)))
 	}
 	return dst
 }
 
+// maxStatusText is how many bytes of a status are told, which become three times as many
+// where they are percent-encoded.
 const maxStatusText = 2 << 10
+
+// cut is text, of which no more than n bytes are taken and no part of a character, and
+// which has none that UTF-8 does not.
+func cut(text string, n int) string {
+	if len(text) > n {
+		for n > 0 && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		text = text[:n]
+	}
+	return strings.ToValidUTF8(text, "?")
+}
 
 // percentEncoded is text as grpc-message carries it.
 func percentEncoded(text string) string {

@@ -14,8 +14,7 @@ func (c *conn) frame(f http2.Frame) (passed bool, err error) {
 		if !ok || s.IsAck() {
 			return false, http2.ConnectionError(http2.ErrCodeProtocol)
 		}
-		c.greeted = true
-		if err := c.nc.SetDeadline(time.Time{}); err != nil {
+		if err := c.greetedBack(); err != nil {
 			return false, err
 		}
 	}
@@ -40,19 +39,21 @@ func (c *conn) frame(f http2.Frame) (passed bool, err error) {
 		}
 	case *http2.PingFrame:
 		if f.IsAck() {
-			if c.draining && c.refused == 0 && f.Data == drainPing {
+			if c.draining && !c.refusing && f.Data == drainPing {
 				c.refuseMore()
 			}
 			break
 		}
 		c.out = appendPing(c.out, http2.FlagPingAck, f.Data)
 	case *http2.RSTStreamFrame:
-		if f.StreamID > c.last {
+		if c.idle(f.StreamID) {
 			return false, http2.ConnectionError(http2.ErrCodeProtocol)
 		}
 		if s := c.streams[f.StreamID]; s != nil {
 			c.remove(s)
 			s.cancel()
+		} else {
+			c.hasLeft(f.StreamID, true)
 		}
 	case *http2.PriorityFrame:
 		if f.StreamDep == f.StreamID {
@@ -65,8 +66,22 @@ func (c *conn) frame(f http2.Frame) (passed bool, err error) {
 	return false, c.heard()
 }
 
-// heard counts a frame that asks for no answer.
+// greetedBack lifts the deadline of the greeting, unless there is another one by now.
+func (c *conn) greetedBack() error {
+	c.greeted = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hungUp {
+		return nil
+	}
+	return c.nc.SetDeadline(time.Time{})
+}
+
+// heard counts a frame that asks for no answer. It is called by whoever reads.
 func (c *conn) heard() error {
+	if len(c.out) > writeSize {
+		c.full = true
+	}
 	if c.noise++; c.noise > maxNoise {
 		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 	}
@@ -84,6 +99,12 @@ func (c *conn) settings(f *http2.SettingsFrame) error {
 		switch s.ID {
 		case http2.SettingInitialWindowSize:
 			window = int64(s.Val)
+		case http2.SettingHeaderTableSize:
+			// We use no table, but where the client takes room away it waits to hear that
+			// we know (RFC 9113 section 4.3.1).
+			if s.Val < c.tableSize {
+				c.tableSize, c.resize = 0, true
+			}
 		case http2.SettingMaxFrameSize:
 			c.frameSize = min(int(s.Val), 64<<10)
 		}
@@ -113,7 +134,7 @@ func (c *conn) windowUpdate(f *http2.WindowUpdateFrame) error {
 		c.sendBlocked()
 		return c.heard()
 	}
-	if f.StreamID > c.last {
+	if c.idle(f.StreamID) {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 	if s := c.streams[f.StreamID]; s != nil {
@@ -166,18 +187,21 @@ func (c *conn) fragment(part []byte, ended bool) (bool, error) {
 func (c *conn) trailers(id uint32) (bool, error) {
 	c.mu.Lock()
 	s := c.streams[id]
-	if s == nil || s.ended {
-		c.mu.Unlock()
-		if s == nil {
-			return false, http2.ConnectionError(http2.ErrCodeStreamClosed)
-		}
-		return false, http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
+	var err error
+	switch {
+	case s == nil && !c.hasLeft(id, c.ends):
+		err = http2.ConnectionError(http2.ErrCodeStreamClosed)
+	case s != nil && s.ended:
+		err = http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
+	case !c.ends || c.head.malformed || c.head.pseudo != 0:
+		err = http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
+	case s == nil:
+		err = c.heard()
+	default:
+		return c.received(s, nil, true)
 	}
-	if !c.ends || c.head.malformed || c.head.pseudo != 0 {
-		c.mu.Unlock()
-		return false, http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
-	}
-	return c.received(s, nil, true)
+	c.mu.Unlock()
+	return false, err
 }
 
 // request begins a call.
@@ -185,33 +209,33 @@ func (c *conn) request(id uint32) (bool, error) {
 	h := &c.head
 	s := &stream{conn: c, id: id, ended: c.ends, expect: h.length, arrived: c.clock.arrived}
 	c.mu.Lock()
-	if c.closed {
+	c.last = id
+	switch {
+	case c.closed: // what was read before is nobody's business any more
 		c.mu.Unlock()
 		return false, net.ErrClosed
-	}
-	c.last = id
-	if !h.truncated && !h.complete() {
+	case c.refusing: // the client knew, or another connection will answer
+		defer c.mu.Unlock()
+		return false, c.heard()
+	case !h.truncated && !h.complete():
 		c.mu.Unlock()
 		return false, http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
-	}
-	if c.refused != 0 && id > c.refused {
+	case uint32(len(c.streams)) >= c.server.options.Streams || uint32(c.handlers) >= c.server.options.Streams:
+		defer c.mu.Unlock()
+		c.reset(id, http2.ErrCodeRefusedStream)
+		return false, c.heard()
+	case c.held > heldMost:
 		c.mu.Unlock()
-		return false, c.counted()
-	}
-	if uint32(len(c.streams)) >= c.server.options.Streams || uint32(c.handlers) >= c.server.options.Streams {
-		c.out = appendReset(c.out, id, http2.ErrCodeRefusedStream)
-		err := c.heard()
-		c.mu.Unlock()
-		return false, err
+		return false, http2.StreamError{StreamID: id, Code: http2.ErrCodeEnhanceYourCalm}
 	}
 	s.sendWindow = c.streamWindow
 	c.streams[id] = s
 	c.idleSince = time.Time{}
+	s.hold(int(min(h.size, h.limit)))
 	if refusal := s.accept(h, c.server); refusal != nil {
+		defer c.mu.Unlock()
 		c.refuse(s, refusal)
-		err := c.heard()
-		c.mu.Unlock()
-		return false, err
+		return false, c.heard()
 	}
 	if !s.method.inline {
 		c.handlers++
@@ -225,16 +249,10 @@ func (c *conn) request(id uint32) (bool, error) {
 	return false, nil
 }
 
-func (c *conn) counted() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.heard()
-}
-
 // data takes a part of a message.
 func (c *conn) data(f *http2.DataFrame) (bool, error) {
 	id, n := f.StreamID, int64(f.Length)
-	if id > c.last {
+	if c.idle(id) {
 		return false, http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 	if c.window -= n; c.window < 0 {
@@ -251,13 +269,11 @@ func (c *conn) data(f *http2.DataFrame) (bool, error) {
 	}
 	s := c.streams[id]
 	if s == nil || s.ended {
-		code := http2.ErrCodeStreamClosed
-		err := c.heard()
-		c.mu.Unlock()
-		if err != nil {
-			return false, err
+		defer c.mu.Unlock()
+		if s == nil && c.hasLeft(id, f.StreamEnded()) {
+			return false, c.heard()
 		}
-		return false, http2.StreamError{StreamID: id, Code: code}
+		return false, http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
 	}
 	if s.taken += n; s.taken > int64(c.server.options.Window) {
 		c.mu.Unlock()
@@ -291,7 +307,13 @@ func (c *conn) received(s *stream, data []byte, ended bool) (bool, error) {
 	case !s.method.inline:
 		s.deliver(data)
 	case !ended:
-		s.collect(data)
+		err := s.collect(data)
+		if err == nil {
+			break
+		}
+		defer c.mu.Unlock() // nothing that follows makes it good
+		s.finish(err)
+		return false, c.heard()
 	default:
 		c.handlers++
 		if len(s.body) > 0 { // it came in pieces

@@ -224,7 +224,9 @@ func (s *Server) GracefulStop() {
 	s.closeListeners()
 	s.mu.Unlock()
 	for _, c := range s.connections() {
+		c.mu.Lock()
 		c.drain()
+		c.mu.Unlock()
 	}
 	s.running.Wait()
 	s.stop()

@@ -26,6 +26,7 @@ type stream struct {
 	method    *method
 	fields    []hpack.HeaderField
 	authority string
+	content   string    // its type
 	arrived   time.Time // not before that the call was there
 	deadline  time.Time // zero: none
 
@@ -33,12 +34,11 @@ type stream struct {
 	ended      bool  // the client says no more
 	expect     int64 // by content-length; -1: unknown
 	length     int64 // bytes that came
-	held       int64 // bytes of body and inbox
+	held       int64 // bytes of the metadata and of body
 	taken      int64 // bytes that came and that the client was not told that it may send again
 	sendWindow int64
-	body       []byte   // of the message that is not complete
-	inbox      [][]byte // complete messages that the handler has not taken
-	wrong      error    // what the handler gets after inbox
+	body       []byte // messages that the handler has not taken
+	wrong      error  // what the handler gets when there are no more; nil: there may be
 	more       sync.Cond
 	waiting    []byte // what of the answer waits for a window
 	trailer    []byte // what follows that; nil: more messages may come
@@ -51,7 +51,7 @@ type stream struct {
 	message []byte // of a call that is answered where it is read, until it is decoded
 	fault   error  // why there is no message
 	live    atomic.Pointer[live]
-	gone    bool
+	err     error // of the context, when it has ended before anybody waited for that
 
 	header, trailing metadata.MD // what the handler adds; its own, as is the use of SendMsg
 }
@@ -85,7 +85,7 @@ func (s *stream) accept(h *head, server *Server) *refusal {
 	}
 	s.method = server.methods[h.path]
 	if s.method == nil {
-		return &refusal{code: codes.Unimplemented, text: "there is no method " + h.path}
+		return &refusal{code: codes.Unimplemented, text: "there is no method " + cut(h.path, maxPathText)}
 	}
 	if h.timeout != "" {
 		timeout, ok := parseTimeout(h.timeout)
@@ -94,14 +94,18 @@ func (s *stream) accept(h *head, server *Server) *refusal {
 		}
 		s.deadline = after(s.arrived, timeout)
 	}
+	s.fields = make([]hpack.HeaderField, 0, len(h.fields))
 	for i := range h.fields {
-		if name := h.fields[i].Name; !reserved(name) && name != "content-type" {
+		if name := h.fields[i].Name; !reserved(name) {
 			s.fields = append(s.fields, h.fields[i])
 		}
 	}
-	s.authority = h.authority
+	s.authority, s.content = h.authority, h.contentType
 	return nil
 }
+
+// maxPathText is how much of a wrong path is told back: it may have cost the client a byte.
+const maxPathText = 256
 
 // overdue tells whether a call is over its deadline that no handler works on, which would
 // have noticed.
@@ -112,15 +116,17 @@ func (s *stream) overdue(now time.Time) bool {
 	return s.trailer != nil || s.method != nil && s.method.inline && !s.ended
 }
 
-// collect keeps a part of the message of a call that is answered where it is read.
-func (s *stream) collect(data []byte) {
+// collect keeps a part of the message of a call that is answered where it is read. An
+// error says that it will never be good.
+func (s *stream) collect(data []byte) error {
 	s.hold(len(data))
 	s.body = append(s.body, data...)
+	if _, err := single(s.body, s.conn.server.options.MessageBytes, false); err != nil {
+		return err
+	}
 	s.credit()
+	return nil
 }
-
-// perMessage is what a message costs us besides its bytes, of which it may have none.
-const perMessage = 64
 
 // hold counts bytes of messages that are kept.
 func (s *stream) hold(n int) {
@@ -162,18 +168,24 @@ func split(body []byte, limit int) (message []byte, n int, err error) {
 	return body[prefixLen:n], n, nil
 }
 
+// single gives the only message of a call; all says that no more comes.
+func single(body []byte, limit int, all bool) ([]byte, error) {
+	message, n, err := split(body, limit)
+	switch {
+	case err != nil:
+	case n == 0 && all:
+		err = errNoMessage
+	case n > 0 && n < len(body):
+		err = errTooMany
+	}
+	return message, err
+}
+
 // answer answers a call whose message is complete, and tells whether another goroutine
 // reads on meanwhile. body is valid until then.
 func (s *stream) answer(body []byte) bool {
 	c := s.conn
-	message, n, err := split(body, c.server.options.MessageBytes)
-	switch {
-	case err != nil:
-	case n == 0:
-		err = errNoMessage
-	case n < len(body):
-		err = errTooMany
-	}
+	message, err := single(body, c.server.options.MessageBytes, true)
 	s.message, s.fault = message, err
 	s.phase.Store(inline)
 	reply, err := s.method.unary.Handler(s.method.service, s, s.decode, c.server.options.Unary)
@@ -239,32 +251,26 @@ func (s *stream) reply(v any, err error) int {
 	return size
 }
 
-// deliver gives what came to a handler in a goroutine of its own.
+// deliver gives what came to a handler in a goroutine of its own. That one takes the
+// messages apart: until then they cost us no more than they cost the client.
 func (s *stream) deliver(data []byte) {
 	if s.wrong != nil {
 		return // the handler will hear of it
 	}
 	s.hold(len(data))
 	s.body = append(s.body, data...)
-	for s.wrong == nil {
-		message, n, err := split(s.body, s.conn.server.options.MessageBytes)
-		if s.wrong = err; err != nil || n == 0 {
-			break
-		}
-		s.inbox = append(s.inbox, slices.Clone(message))
-		s.body = s.body[n:]
-		s.hold(perMessage)
-	}
-	if s.ended && s.wrong == nil {
+	if s.ended {
 		s.wrong = io.EOF
-		if len(s.body) > 0 {
-			s.wrong = errNoMessage
-		}
 	}
-	if len(s.inbox) == 0 {
+	s.creditUnread()
+	s.more.Broadcast()
+}
+
+// creditUnread lets the client send more where the handler cannot go on without.
+func (s *stream) creditUnread() {
+	if _, n, err := split(s.body, s.conn.server.options.MessageBytes); n == 0 && err == nil {
 		s.credit()
 	}
-	s.more.Broadcast()
 }
 
 // serve answers a call in a goroutine of its own.
@@ -318,26 +324,32 @@ func (s *stream) RecvMsg(v any) error {
 func (s *stream) receive() ([]byte, error) {
 	c := s.conn
 	c.mu.Lock()
-	for len(s.inbox) == 0 && s.wrong == nil && s.Err() == nil {
+	for s.Err() == nil {
+		message, n, err := split(s.body, c.server.options.MessageBytes)
+		switch {
+		case n > 0:
+			message = slices.Clone(message)
+			if s.body = s.body[n:]; len(s.body) == 0 {
+				s.body = nil
+			}
+			s.hold(-n)
+			s.creditUnread()
+			c.mu.Unlock()
+			c.flush()
+			return message, nil
+		case err != nil:
+			s.wrong = err
+		case s.wrong == io.EOF && len(s.body) > 0:
+			s.wrong = errNoMessage
+		}
+		if s.wrong != nil {
+			defer c.mu.Unlock()
+			return nil, s.wrong
+		}
 		s.more.Wait()
 	}
-	if err := s.Err(); err != nil {
-		c.mu.Unlock()
-		return nil, status.FromContextError(err).Err()
-	}
-	if len(s.inbox) == 0 {
-		defer c.mu.Unlock()
-		return nil, s.wrong
-	}
-	message := s.inbox[0]
-	s.inbox[0] = nil
-	if s.inbox = s.inbox[1:]; len(s.inbox) == 0 {
-		s.credit()
-	}
-	s.hold(-prefixLen - len(message) - perMessage)
 	c.mu.Unlock()
-	c.flush()
-	return message, nil
+	return nil, status.FromContextError(s.Err()).Err()
 }
 
 // SendMsg implements [grpc.ServerStream]. It waits while the client takes nothing.
@@ -359,6 +371,18 @@ func (s *stream) SendMsg(v any) error {
 	c.mu.Unlock()
 	c.flush()
 	return err
+}
+
+// A call is a stream as [grpc.SetHeader] and the like want it.
+type call struct{ *stream }
+
+// Method implements [grpc.ServerTransportStream].
+func (c call) Method() string { return c.method.full }
+
+// SetTrailer implements [grpc.ServerTransportStream].
+func (c call) SetTrailer(md metadata.MD) error {
+	c.stream.SetTrailer(md)
+	return nil
 }
 
 // SetHeader implements [grpc.ServerStream].

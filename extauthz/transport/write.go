@@ -1,8 +1,8 @@
 package transport
 
 import (
+	"encoding/base64"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"time"
 
@@ -15,8 +15,8 @@ const (
 	// writeSize is how much may wait to be written before it is.
 	writeSize = 32 << 10
 
-	// heldMost is how many bytes of messages that no handler has taken one connection may
-	// make us keep.
+	// heldMost is how many bytes of metadata, and of messages that no handler has taken,
+	// one connection may make us keep.
 	heldMost = 32 << 20
 )
 
@@ -28,18 +28,16 @@ func (c *conn) flush() bool {
 	for c.writing && len(c.out) > writeSize && !c.closed {
 		c.written.Wait()
 	}
-	if c.writing || c.closed {
-		return !c.closed
+	if !c.writing && !c.closed {
+		c.write()
 	}
-	return c.write()
+	return !c.closed
 }
 
-// flushAside is flush for who looks after all connections, and must not wait for one.
+// flushAside is flush for who must not wait for the client. It is called with c.mu held.
 func (c *conn) flushAside() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	// A connection that is to end, and has nothing to say any more, ends with a flush, too.
-	if c.writing || c.closed || !c.ready || len(c.out) == 0 && c.refused == 0 {
+	if c.writing || c.closed || !c.ready || len(c.out) == 0 && !c.refusing {
 		return
 	}
 	c.server.running.Add(1)
@@ -50,15 +48,14 @@ func (c *conn) flushAside() {
 }
 
 // write writes all that there is. It is called with c.mu held, which it gives up meanwhile.
-func (c *conn) write() bool {
-	if c.finished {
-		c.out = c.out[:0]
-		return true
-	}
+func (c *conn) write() {
 	c.writing = true
 	for len(c.out) > 0 && !c.closed {
 		full := c.out
 		c.out, c.spare = c.spare[:0], nil
+		if c.hungUp {
+			continue
+		}
 		c.writingSince = time.Now()
 		c.mu.Unlock()
 		_, err := c.nc.Write(full)
@@ -67,37 +64,41 @@ func (c *conn) write() bool {
 			c.spare = full[:0]
 		}
 		c.written.Broadcast()
-		if err != nil && !c.closed {
-			c.mu.Unlock()
-			c.close()
-			c.mu.Lock()
+		if err != nil {
+			c.shut()
 		}
+	}
+	over := c.failed || c.refusing && len(c.streams) == 0 && c.handlers == 0
+	if over && !c.hungUp && !c.closed {
+		c.hangUp()
 	}
 	c.writing = false
-	if c.refused != 0 && len(c.streams) == 0 && c.handlers == 0 && !c.closed {
-		c.finished = true // it was asked to end, and has
-		c.mu.Unlock()
-		if !c.halfClose() {
-			c.close()
-		}
-		c.mu.Lock()
-	}
-	return !c.closed
 }
 
-// halfClose says that no more is written, and gives the client some time to read the rest:
-// closing while it still sends would take back what it has not read. false: that is not
-// possible here.
-func (c *conn) halfClose() bool {
+// hangUp ends our side when all is said, and lets the client read it: were the line closed
+// while something that it sent is unread, it might not get to. Whoever reads closes.
+func (c *conn) hangUp() {
+	c.hungUp = true
+	c.writingSince = time.Now()
+	c.mu.Unlock()
 	half, ok := c.nc.(interface{ CloseWrite() error })
-	for below := c.nc; !ok; half, ok = below.(interface{ CloseWrite() error }) {
-		wrapped, is := below.(interface{ NetConn() net.Conn })
-		if !is {
-			return false
-		}
-		below = wrapped.NetConn()
+	ok = ok && half.CloseWrite() == nil && c.nc.SetReadDeadline(time.Now().Add(lingering)) == nil
+	c.mu.Lock()
+	c.written.Broadcast()
+	if !ok {
+		c.shut()
 	}
-	return half.CloseWrite() == nil && c.nc.SetReadDeadline(time.Now().Add(lingering)) == nil
+}
+
+// openBlock begins a header block that is one frame, and tells where it is.
+func (c *conn) openBlock(id uint32, flags http2.Flags) (at int) {
+	at = len(c.out)
+	c.out = appendFrame(c.out, 0, http2.FrameHeaders, flags, id)
+	if c.resize {
+		c.out = append(c.out, tableOfNothing)
+		c.resize = false
+	}
+	return at
 }
 
 // sendHead sends the head of an answer if that has not been done.
@@ -107,10 +108,11 @@ func (s *stream) sendHead() {
 	}
 	s.headed = true
 	c := s.conn
-	at := len(c.out)
-	c.out = appendFrame(c.out, 0, http2.FrameHeaders, http2.FlagHeadersEndHeaders, s.id)
+	at := c.openBlock(s.id, http2.FlagHeadersEndHeaders)
 	c.out = append(c.out, answerHead...)
-	c.out = appendMetadata(c.out, s.header)
+	if s.header != nil {
+		c.out = append(c.out, appendMetadata(nil, s.header)...)
+	}
 	setLength(c.out, at)
 }
 
@@ -134,7 +136,7 @@ func (s *stream) send(v any, last bool) error {
 	length := n - prefixLen
 	prefix := out[at+frameHeaderLen:]
 	prefix[1], prefix[2], prefix[3], prefix[4] = byte(length>>24), byte(length>>16), byte(length>>8), byte(length)
-	if n > c.frameSize || int64(n) > c.sendWindow || int64(n) > s.sendWindow || len(c.blocked) > 0 {
+	if n > c.frameSize || int64(n) > c.sendWindow || int64(n) > s.sendWindow {
 		// It goes in pieces, when the client takes them.
 		s.waiting = append(s.waiting, out[at+frameHeaderLen:]...)
 		c.out = out[:at]
@@ -169,8 +171,23 @@ func (s *stream) trailers(err error) []byte {
 	if err == nil && s.trailing == nil {
 		return okTrailer
 	}
-	st := status.Convert(err)
-	return appendMetadata(appendStatus(nil, st.Code(), st.Message()), s.trailing)
+	st, ok := status.FromError(err)
+	if !ok {
+		st = status.FromContextError(err)
+	}
+	return appendMetadata(s.appendStatus(st), s.trailing)
+}
+
+// appendStatus is what tells of st. Its details are left out where they would not fit.
+func (s *stream) appendStatus(st *status.Status) []byte {
+	block := appendStatus(nil, st.Code(), st.Message())
+	if p := st.Proto(); len(p.GetDetails()) > 0 {
+		details, err := s.conn.server.options.Codec.Append(nil, p)
+		if err == nil && len(details) <= maxStatusText/2 {
+			block = appendField(block, "grpc-status-details-bin", base64.RawStdEncoding.EncodeToString(details))
+		}
+	}
+	return block
 }
 
 var okTrailer = []byte(grpcStatusOK)
@@ -178,8 +195,7 @@ var okTrailer = []byte(grpcStatusOK)
 // close ends an answer of which nothing waits.
 func (s *stream) close(trailer []byte) {
 	c := s.conn
-	at := len(c.out)
-	c.out = appendFrame(c.out, 0, http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, s.id)
+	at := c.openBlock(s.id, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream)
 	if !s.headed { // nothing but trailers
 		c.out = append(append(c.out, answerHead...), appendMetadata(nil, s.header)...)
 	}
@@ -187,6 +203,7 @@ func (s *stream) close(trailer []byte) {
 	setLength(c.out, at)
 	if !s.ended {
 		c.out = appendReset(c.out, s.id, http2.ErrCodeNo)
+		c.leave(s.id)
 	}
 	c.remove(s)
 }
@@ -197,8 +214,7 @@ func (c *conn) refuse(s *stream, r *refusal) {
 		s.close(appendStatus(nil, r.code, r.text))
 		return
 	}
-	at := len(c.out)
-	c.out = appendFrame(c.out, 0, http2.FrameHeaders, http2.FlagHeadersEndHeaders, s.id)
+	at := c.openBlock(s.id, http2.FlagHeadersEndHeaders)
 	c.out = append(appendHTTPStatus(c.out, r.http), textContent...)
 	setLength(c.out, at)
 	s.headed = true
@@ -217,57 +233,78 @@ func (c *conn) remove(s *stream) {
 		}
 	}
 	s.hold(-int(s.held))
-	s.body, s.inbox, s.waiting = nil, nil, nil
+	s.body, s.waiting = nil, nil
 	s.more.Broadcast()
 	if len(c.streams) == 0 {
 		c.idleSince = time.Now()
 	}
 }
 
-// wait lets the answer of a stream wait for a window.
+// wait lets the answer of a stream wait for a window, as far as there is none.
 func (c *conn) wait(s *stream) {
-	if !s.blocked {
-		s.blocked = true
-		c.blocked = append(c.blocked, s)
+	progress := c.sendSome(s)
+	if len(s.waiting) == 0 {
+		s.sent()
+		return
 	}
-	c.sendBlocked()
+	s.blocked = true
+	c.blocked = append(c.blocked, s)
+	if progress || c.stalledSince.IsZero() {
+		c.stalledSince = time.Now()
+	}
+}
+
+// sendSome sends as much of what waits as the windows let, and tells whether that is any.
+func (c *conn) sendSome(s *stream) (any bool) {
+	for len(s.waiting) > 0 {
+		n := min(int64(len(s.waiting)), int64(c.frameSize), c.sendWindow, s.sendWindow)
+		if n <= 0 {
+			break
+		}
+		c.out = appendFrame(c.out, int(n), http2.FrameData, 0, s.id)
+		c.out = append(c.out, s.waiting[:n]...)
+		s.waiting = s.waiting[n:]
+		c.sendWindow -= n
+		s.sendWindow -= n
+		any = true
+	}
+	return any
+}
+
+// sent goes on when nothing waits any more.
+func (s *stream) sent() {
+	s.waiting = nil
+	if s.trailer != nil {
+		s.close(s.trailer)
+		return
+	}
+	s.more.Broadcast()
 }
 
 // sendBlocked sends what the windows let.
 func (c *conn) sendBlocked() {
+	if len(c.blocked) == 0 {
+		return
+	}
 	kept := c.blocked[:0]
 	progress := false
 	for _, s := range c.blocked {
-		for len(s.waiting) > 0 {
-			n := min(int64(len(s.waiting)), int64(c.frameSize), c.sendWindow, s.sendWindow)
-			if n <= 0 {
-				break
-			}
-			c.out = appendFrame(c.out, int(n), http2.FrameData, 0, s.id)
-			c.out = append(c.out, s.waiting[:n]...)
-			s.waiting = s.waiting[n:]
-			c.sendWindow -= n
-			s.sendWindow -= n
+		if c.sendSome(s) {
 			progress = true
 		}
-		s.blocked = len(s.waiting) > 0
-		switch {
-		case s.blocked:
+		if len(s.waiting) > 0 {
 			kept = append(kept, s)
-		case s.trailer != nil:
-			s.waiting = nil
-			s.close(s.trailer)
-		default:
-			s.waiting = nil
-			s.more.Broadcast()
+			continue
 		}
+		s.blocked = false
+		s.sent()
 	}
 	clear(c.blocked[len(kept):])
 	c.blocked = kept
 	switch {
 	case len(kept) == 0:
 		c.stalledSince = time.Time{}
-	case progress || c.stalledSince.IsZero():
+	case progress:
 		c.stalledSince = time.Now()
 	}
 }
