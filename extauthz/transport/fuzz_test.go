@@ -88,8 +88,10 @@ func FuzzConn(f *testing.F) {
 		_, _ = client.Write(said)
 		if len(said)%2 == 0 {
 			for _, c := range server.connections() {
+				c.mu.Lock()
 				c.drain()
-				c.look(time.Now())
+				c.mu.Unlock()
+				c.look(time.Now().Add(2 * tick)) // it does not wait for the echo
 			}
 		}
 		client.Close()
