@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -50,6 +51,28 @@ func (s *tester) echo(ctx context.Context, in *wrapperspb.BytesValue) (*wrappers
 	case "metadata":
 		md, _ := metadata.FromIncomingContext(ctx)
 		return &wrapperspb.BytesValue{Value: []byte(strings.Join(md.Get(rest), ","))}, nil
+	case "header":
+		err := grpc.SetHeader(ctx, metadata.Pairs("x-set", "one", "x-set-bin", "\x00"))
+		if err == nil {
+			err = grpc.SetTrailer(ctx, metadata.Pairs("x-end", "two"))
+		}
+		if method, ok := grpc.Method(ctx); !ok || !strings.HasPrefix(method, "/"+serviceName) {
+			err = fmt.Errorf("the method is %q", method)
+		}
+		return in, err
+	case "everything":
+		md, _ := metadata.FromIncomingContext(ctx)
+		return &wrapperspb.BytesValue{Value: fmt.Append(nil, md)}, nil
+	case "late":
+		return nil, fmt.Errorf("waiting: %w", context.DeadlineExceeded)
+	case "gone":
+		return nil, context.Canceled
+	case "details":
+		st, err := status.New(codes.Aborted, "with more").WithDetails(wrapperspb.String(rest))
+		if err != nil {
+			return nil, err
+		}
+		return nil, st.Err()
 	case "large":
 		n, err := time.ParseDuration(rest) // any number will do
 		return &wrapperspb.BytesValue{Value: make([]byte, min(max(n, 0), 1<<20))}, err
