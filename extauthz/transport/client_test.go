@@ -76,6 +76,18 @@ func TestStatusTextIsBounded(t *testing.T) {
 	if len(long) > ourFrameSize {
 		t.Errorf("a status has %d bytes", len(long))
 	}
+	for _, row := range []struct {
+		text string
+		n    int
+		want string
+	}{
+		{"", 0, ""}, {"abc", 3, "abc"}, {"abc", 2, "ab"}, {"ab€", 5, "ab€"}, {"ab€", 4, "ab"}, {"ab€", 3, "ab"}, {"€", 2, ""},
+		{"\xff", 3, "\uFFFD"}, {"\xff\xff", 5, "\uFFFD"}, {"a\xe2\x82", 9, "a\uFFFD\uFFFD"}, {"€€€€€€€€", 7, "€€"},
+	} {
+		if got := cut(row.text, row.n); got != row.want {
+			t.Errorf("cut(%q, %d) = %q, want %q", row.text, row.n, got, row.want)
+		}
+	}
 }
 
 // TestDeadlines: a call ends at its deadline, for the client and for the handler; then

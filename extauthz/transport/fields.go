@@ -275,16 +275,21 @@ func appendStatus(dst []byte, code codes.Code, text string) []byte {
 // where they are percent-encoded.
 const maxStatusText = 2 << 10
 
-// cut is text, of which no more than n bytes are taken and no part of a character, and
-// which has none that UTF-8 does not.
+// cut is text as UTF-8, of which no more than n bytes are taken and no part of a character.
 func cut(text string, n int) string {
 	if len(text) > n {
-		for n > 0 && !utf8.RuneStart(text[n]) {
+		text = text[:min(len(text), n+utf8.UTFMax)] // no more of it can be needed
+	}
+	if !utf8.ValidString(text) {
+		text = string([]rune(text))
+	}
+	if len(text) > n {
+		for !utf8.RuneStart(text[n]) {
 			n--
 		}
 		text = text[:n]
 	}
-	return strings.ToValidUTF8(text, "?")
+	return text
 }
 
 // percentEncoded is text as grpc-message carries it.

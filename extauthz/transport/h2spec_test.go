@@ -21,6 +21,7 @@ var early = map[string]bool{"http2/6.9.1/3": true, "http2/8.1.2.6/1": true, "htt
 
 // TestH2spec runs the conformance suite of h2spec, strict tests included.
 func TestH2spec(t *testing.T) {
+	t.Parallel()
 	r := start(t)
 	host, port, err := net.SplitHostPort(r.address)
 	if err != nil {
