@@ -23,10 +23,13 @@ const (
 	// are written together; those that take long are not.
 	batchTime = 250 * time.Microsecond
 
-	// maxNoise is how many frames without a call to answer a client may send within a
-	// tick: PING, SETTINGS, RST_STREAM, empty DATA and the like, each of which costs us more
-	// than it costs the client.
-	maxNoise = 1000
+	// maxNoise is how much a client may send within a tick, and without a call to answer,
+	// of what costs us more than it costs the client: frames like PING, SETTINGS and empty
+	// DATA. Resets count for less: an Envoy that was given too much to do resets thousands
+	// of calls at once, whose time is over, and must not lose its connection for that.
+	maxNoise   = 20_000
+	usualNoise = 10
+	resetNoise = 1
 
 	// lingering is how long what a client still sends is thrown away when its connection
 	// has ended with an error, so that it gets to read which.

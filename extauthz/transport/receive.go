@@ -55,6 +55,7 @@ func (c *conn) frame(f http2.Frame) (passed bool, err error) {
 		} else {
 			c.hasLeft(f.StreamID, true)
 		}
+		return false, c.heardOf(resetNoise)
 	case *http2.PriorityFrame:
 		if f.StreamDep == f.StreamID {
 			return false, http2.StreamError{StreamID: f.StreamID, Code: http2.ErrCodeProtocol}
@@ -78,11 +79,13 @@ func (c *conn) greetedBack() error {
 }
 
 // heard counts a frame that asks for no answer. It is called by whoever reads.
-func (c *conn) heard() error {
+func (c *conn) heard() error { return c.heardOf(usualNoise) }
+
+func (c *conn) heardOf(noise int) error {
 	if len(c.out) > writeSize {
 		c.full = true
 	}
-	if c.noise++; c.noise > maxNoise {
+	if c.noise += noise; c.noise > maxNoise {
 		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 	}
 	return nil

@@ -296,19 +296,28 @@ func TestRules(t *testing.T) {
 		{"gRPC: a message that is compressed", func(c *raw) { c.headers(1, false, good...); _ = c.WriteData(1, true, []byte{1, 0, 0, 0, 0}) }, "1: grpc 12"},
 		{"a frame that is too large", func(c *raw) { _ = c.WriteRawFrame(0xf0, 0, 0, make([]byte, ourFrameSize+1)) }, "GOAWAY FRAME_SIZE_ERROR, closed"},
 		{"too many resets", func(c *raw) {
-			for id := uint32(1); id < 3000; id += 2 {
+			for id := uint32(1); id < 45_000; id += 2 {
 				c.headers(id, false, good...)
 				_ = c.WriteRSTStream(id, http2.ErrCodeCancel)
 			}
 		}, "GOAWAY ENHANCE_YOUR_CALM, closed"},
+		{"resets of calls that were answered, as after a pause of ours", func(c *raw) {
+			var late strings.Builder
+			w := http2.NewFramer(&late, nil)
+			for range 5000 {
+				_ = w.WriteRSTStream(1, http2.ErrCodeCancel)
+			}
+			c.call(1, "x")
+			_, _ = io.WriteString(c.conn, late.String())
+		}, "1: grpc 0"},
 		{"too many pings", func(c *raw) {
-			for range 1500 {
+			for range 2500 {
 				_ = c.WritePing(false, [8]byte{})
 			}
 		}, "GOAWAY ENHANCE_YOUR_CALM, closed"},
 		{"too much empty data", func(c *raw) {
 			c.headers(1, false, good...)
-			for range 1500 {
+			for range 2500 {
 				_ = c.WriteData(1, false, nil)
 			}
 		}, "GOAWAY ENHANCE_YOUR_CALM, closed"},

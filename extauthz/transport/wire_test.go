@@ -130,27 +130,27 @@ func TestWhatWasOnItsWay(t *testing.T) {
 		}, "1: 431, 1: "},
 		{"a content-length with a sign", func(c *raw) { c.headers(1, true, request(inlineEcho, "content-length", "+0")...) }, "1: PROTOCOL_ERROR"},
 		{"too many windows", func(c *raw) {
-			for range 1500 {
+			for range 2500 {
 				_ = c.WriteWindowUpdate(0, 1)
 			}
 		}, "GOAWAY ENHANCE_YOUR_CALM, closed"},
 		{"too many settings", func(c *raw) {
-			for range 1500 {
+			for range 2500 {
 				_ = c.WriteSettings()
 			}
 		}, "GOAWAY ENHANCE_YOUR_CALM, closed"},
 		{"too many priorities", func(c *raw) {
-			for range 1500 {
+			for range 2500 {
 				_ = c.WritePriority(1, http2.PriorityParam{StreamDep: 3})
 			}
 		}, "GOAWAY ENHANCE_YOUR_CALM, closed"},
 		{"too many unknown frames", func(c *raw) {
-			for range 1500 {
+			for range 2500 {
 				_ = c.WriteRawFrame(0x77, 0, 1, nil)
 			}
 		}, "GOAWAY ENHANCE_YOUR_CALM, closed"},
 		{"too many refusals", func(c *raw) {
-			for i := range uint32(1500) {
+			for i := range uint32(2500) {
 				c.headers(2*i+1, true, request("/none/"+strings.Repeat("€", 300))...)
 			}
 			c.events = nil
