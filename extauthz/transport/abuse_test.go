@@ -373,7 +373,6 @@ func TestErrorsOfStreams(t *testing.T) {
 	c := greet(t, r.address)
 	c.headers(1, false, request(upload)...)
 	_ = c.WriteData(1, true, []byte{0, 0, 0, 0, 9})
-	c.settle()
 	c.listen(func(f http2.Frame) bool { h, ok := f.(*http2.MetaHeadersFrame); return ok && h.StreamEnded() })
 	if want := fmt.Sprintf("1: grpc %d", codes.Internal); !slices.Contains(c.events, want) {
 		t.Errorf("half a message: %q, want %q (%v)", c.events, want, status.Code(errNoMessage))

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -217,7 +218,7 @@ func TestStreams(t *testing.T) {
 		return string(out.GetValue()), err
 	}
 	send := func(s grpc.ClientStream, text string) {
-		if err := s.SendMsg(&wrapperspb.BytesValue{Value: []byte(text)}); err != nil && err != io.EOF {
+		if err := s.SendMsg(&wrapperspb.BytesValue{Value: []byte(text)}); err != nil && !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 	}
@@ -237,7 +238,7 @@ func TestStreams(t *testing.T) {
 		if err := s.CloseSend(); err != nil {
 			t.Error(err)
 		}
-		if _, err := receive(s); err != io.EOF || strings.Join(s.Trailer().Get("x-trailer"), ",") != "end" {
+		if _, err := receive(s); !errors.Is(err, io.EOF) || strings.Join(s.Trailer().Get("x-trailer"), ",") != "end" {
 			t.Errorf("it ends with %v, trailer %v", err, s.Trailer())
 		}
 	})
@@ -270,7 +271,7 @@ func TestStreams(t *testing.T) {
 		n := 0
 		for {
 			got, err := receive(s)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil || len(got) != 20_000 {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -94,7 +95,7 @@ func (s *stream) alive() *live {
 		return l
 	}
 	l := &live{}
-	if s.deadline.IsZero() || s.err == context.Canceled {
+	if s.deadline.IsZero() || errors.Is(s.err, context.Canceled) {
 		l.Context, l.cancel = context.WithCancel(context.Background())
 	} else {
 		l.Context, l.cancel = context.WithDeadline(context.Background(), s.deadline)

@@ -60,7 +60,7 @@ func TestContextErrors(t *testing.T) {
 			for _, step := range row.steps {
 				step(s)
 			}
-			if got := s.Err(); got != row.want {
+			if got := s.Err(); !errors.Is(got, row.want) {
 				t.Errorf("%s: Err = %v, want %v", row.name, got, row.want)
 			}
 			select {
@@ -73,7 +73,7 @@ func TestContextErrors(t *testing.T) {
 					t.Errorf("%s: Done is not closed", row.name)
 				}
 			}
-			if got := s.Err(); got != row.want {
+			if got := s.Err(); !errors.Is(got, row.want) {
 				t.Errorf("%s: Err = %v when somebody waits, want %v", row.name, got, row.want)
 			}
 			if got := context.Cause(s); got != row.want {

@@ -243,7 +243,7 @@ func (s *stream) reply(v any, err error) int {
 	case err != nil:
 		s.finish(err)
 	default:
-		s.send(v, true)
+		_ = s.send(v, true) // what cannot be written has been answered with that
 	}
 	size := len(c.out)
 	c.mu.Unlock()
@@ -339,7 +339,7 @@ func (s *stream) receive() ([]byte, error) {
 			return message, nil
 		case err != nil:
 			s.wrong = err
-		case s.wrong == io.EOF && len(s.body) > 0:
+		case errors.Is(s.wrong, io.EOF) && len(s.body) > 0:
 			s.wrong = errNoMessage
 		}
 		if s.wrong != nil {
