@@ -14,25 +14,6 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// impatient is start with waits of milliseconds instead of seconds.
-func impatient(t *testing.T, change ...func(*Options)) *rig {
-	t.Helper()
-	o := usual()
-	for _, c := range change {
-		c(&o)
-	}
-	server, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.tick, server.patience = 10*time.Millisecond, 200*time.Millisecond
-	service := &tester{release: make(chan struct{}), waiting: make(chan context.Context, 100)}
-	server.RegisterService(service.desc(), service)
-	r := serve(t, server)
-	r.tester = service
-	return r
-}
-
 // TestWindows: no more is sent than the client takes, and all of it when it takes more.
 func TestWindows(t *testing.T) {
 	t.Parallel()

@@ -72,7 +72,7 @@ type conn struct {
 	ready        bool       // our settings are on their way
 	last         uint32     // the highest stream that the client began; written by whoever reads
 	streams      map[uint32]*stream
-	held         int64  // bytes of metadata, and of messages that are not complete or that no handler has taken
+	held         int64  // bytes of metadata, of messages that no handler has taken, and of answers that wait
 	handlers     int    // that run, whether or not their stream is still open
 	sendWindow   int64  // what we may still send on the connection
 	streamWindow int64  // what we may send on a stream that begins

@@ -39,6 +39,11 @@ func rawDial(t testing.TB, address string, preface string) *raw {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rawOver(t, conn, preface)
+}
+
+func rawOver(t testing.TB, conn net.Conn, preface string) *raw {
+	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	r := &raw{t: t, conn: conn, Framer: http2.NewFramer(conn, conn), body: map[uint32]int{}}
@@ -157,7 +162,7 @@ func (r *raw) listen(last func(http2.Frame) bool) {
 // stream, or the end of the connection (RFC 9113, by section).
 func TestRules(t *testing.T) {
 	t.Parallel()
-	r := start(t, func(o *Options) { o.Streams = 3 })
+	r := forgetless(t, func(o *Options) { o.Streams = 3 })
 	good := request(inlineEcho)
 	malformed := func(fields ...string) func(*raw) {
 		return func(c *raw) { c.headers(1, true, fields...) }
@@ -296,10 +301,12 @@ func TestRules(t *testing.T) {
 		{"gRPC: a message that is compressed", func(c *raw) { c.headers(1, false, good...); _ = c.WriteData(1, true, []byte{1, 0, 0, 0, 0}) }, "1: grpc 12"},
 		{"a frame that is too large", func(c *raw) { _ = c.WriteRawFrame(0xf0, 0, 0, make([]byte, ourFrameSize+1)) }, "GOAWAY FRAME_SIZE_ERROR, closed"},
 		{"too many resets", func(c *raw) {
-			for id := uint32(1); id < 45_000; id += 2 {
-				c.headers(id, false, good...)
-				_ = c.WriteRSTStream(id, http2.ErrCodeCancel)
-			}
+			c.atOnce(func() {
+				for id := uint32(1); id < 45_000; id += 2 {
+					c.headers(id, false, good...)
+					_ = c.WriteRSTStream(id, http2.ErrCodeCancel)
+				}
+			})
 		}, "GOAWAY ENHANCE_YOUR_CALM, closed"},
 		{"resets of calls that were answered, as after a pause of ours", func(c *raw) {
 			var late strings.Builder

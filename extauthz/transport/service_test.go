@@ -211,6 +211,26 @@ type rig struct {
 // start serves until the test ends. Then no connection and no goroutine may be left.
 func start(t testing.TB, change ...func(*Options)) *rig {
 	t.Helper()
+	return startWith(t, tick, writeTimeout, change...)
+}
+
+// impatient is start with waits of milliseconds instead of seconds.
+func impatient(t testing.TB, change ...func(*Options)) *rig {
+	t.Helper()
+	r := startWith(t, 10*time.Millisecond, 200*time.Millisecond, change...)
+	r.tester.waiting = make(chan context.Context, 100)
+	return r
+}
+
+// forgetless is start for a server that counts noise without forgetting it, for tests that
+// make some on a machine that may be slow.
+func forgetless(t testing.TB, change ...func(*Options)) *rig {
+	t.Helper()
+	return startWith(t, time.Hour, time.Hour, change...)
+}
+
+func startWith(t testing.TB, tick, patience time.Duration, change ...func(*Options)) *rig {
+	t.Helper()
 	o := usual()
 	for _, c := range change {
 		c(&o)
@@ -219,6 +239,7 @@ func start(t testing.TB, change ...func(*Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	server.tick, server.patience = tick, patience
 	service := &tester{release: make(chan struct{})}
 	server.RegisterService(service.desc(), service)
 	r := serve(t, server)

@@ -34,7 +34,7 @@ type stream struct {
 	ended      bool  // the client says no more
 	expect     int64 // by content-length; -1: unknown
 	length     int64 // bytes that came
-	held       int64 // bytes of the metadata and of body
+	held       int64 // bytes of the metadata, of body and of waiting
 	taken      int64 // bytes that came and that the client was not told that it may send again
 	sendWindow int64
 	body       []byte // messages that the handler has not taken
@@ -368,6 +368,7 @@ func (s *stream) SendMsg(v any) error {
 		return status.FromContextError(err).Err()
 	}
 	err = s.send(v, false)
+	c.noise = 0
 	c.mu.Unlock()
 	c.flush()
 	return err

@@ -75,7 +75,7 @@ func TestTableSize(t *testing.T) {
 // is no fault of its, be it data or trailers; what it sends when it has ended is one.
 func TestWhatWasOnItsWay(t *testing.T) {
 	t.Parallel()
-	r := start(t)
+	r := forgetless(t)
 	for _, row := range []struct {
 		name string
 		send func(*raw)
@@ -127,6 +127,11 @@ func TestWhatWasOnItsWay(t *testing.T) {
 		{"a window without growth of an even stream", func(c *raw) { c.call(5, "x"); _ = c.WriteWindowUpdate(2, 0) }, "5: grpc 0, GOAWAY PROTOCOL_ERROR, closed"},
 		{"a field longer than the list may be", func(c *raw) {
 			c.headers(1, true, request(inlineEcho, "x-long", strings.Repeat("x", 17_000))...)
+		}, "1: 431, 1: "},
+		{"a field of the table told ten thousand times", func(c *raw) {
+			block := c.encode(request(inlineEcho, "x-bomb", strings.Repeat("x", 3900)))
+			block = append(block, bytes.Repeat([]byte{0x80 | 62}, 10_000)...) // the newest in the table
+			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndHeaders: true, EndStream: true})
 		}, "1: 431, 1: "},
 		{"a content-length with a sign", func(c *raw) { c.headers(1, true, request(inlineEcho, "content-length", "+0")...) }, "1: PROTOCOL_ERROR"},
 		{"too many windows", func(c *raw) {
@@ -295,7 +300,7 @@ func TestPipelinedMetadata(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	c := greet(t, r.address)
-	const calls = 60
+	const calls = 40
 	c.atOnce(func() {
 		for i := range uint32(calls) {
 			c.call(2*i+1, "header "+strings.Repeat("x", 300))
@@ -319,5 +324,83 @@ func TestPipelinedMetadata(t *testing.T) {
 	})
 	if header != calls || trailer != calls {
 		t.Errorf("%d headers and %d trailers are there, want %d", header, trailer, calls)
+	}
+}
+
+// TestPatienceLost: a client that resets all its calls at once keeps its connection.
+func TestPatienceLost(t *testing.T) {
+	t.Parallel()
+	r := start(t, func(o *Options) { o.Streams = 3000 })
+	c := greet(t, r.address)
+	const calls = 2500
+	c.atOnce(func() {
+		for i := range uint32(calls) {
+			c.call(2*i+1, "wait")
+		}
+	})
+	eventually(t, func() string {
+		for _, conn := range r.connections() {
+			conn.mu.Lock()
+			defer conn.mu.Unlock()
+			if conn.handlers == calls {
+				return ""
+			}
+		}
+		return "the calls are not worked on"
+	})
+	c.atOnce(func() {
+		for i := range uint32(calls) {
+			_ = c.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
+		}
+		c.call(9001, "hello")
+	})
+	c.settle()
+	if got := strings.Join(c.events, ", "); got != "9001: grpc 0" {
+		t.Errorf("%.200q comes", got)
+	}
+	r.idle(t)
+}
+
+// TestAnswersNobodyTakes are bounded for each connection: calls are turned away when there
+// are too many.
+func TestAnswersNobodyTakes(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	c := greet(t, r.address, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	const calls = 40
+	for i := range uint32(calls) {
+		c.call(2*i+1, "large 1000000ns")
+	}
+	c.settle()
+	if n := len(c.events); n < calls-heldMost/1_000_000-2 || c.events[n-1] != fmt.Sprintf("%d: ENHANCE_YOUR_CALM", 2*calls-1) {
+		t.Errorf("of %d calls some %d are turned away: %q", calls, n, c.events)
+	}
+	_ = c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+	_ = c.WriteWindowUpdate(0, 1<<30)
+	c.settle()
+	c.call(1001, "hello")
+	c.settle()
+	if !slices.Contains(c.events, "1: grpc 0") || !slices.Contains(c.events, "1001: grpc 0") {
+		t.Errorf("when they are taken, %q comes", c.events)
+	}
+	r.idle(t)
+}
+
+// TestSlowTaker: an answer that is taken in small windows is no flood of those.
+func TestSlowTaker(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	c := greet(t, r.address, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	c.call(1, "large 1048576ns")
+	c.call(3, "large 1048576ns")
+	c.atOnce(func() {
+		for range 1050 { // and as many for the stream
+			_ = c.WriteWindowUpdate(0, muchProgress)
+			_ = c.WriteWindowUpdate(1, muchProgress)
+		}
+	})
+	c.settle()
+	if !slices.Equal(c.events, []string{"1: grpc 0"}) {
+		t.Errorf("%q and %d bytes come", c.events, c.body[1])
 	}
 }

@@ -15,9 +15,12 @@ const (
 	// writeSize is how much may wait to be written before it is.
 	writeSize = 32 << 10
 
-	// heldMost is how many bytes of metadata, and of messages that no handler has taken,
-	// one connection may make us keep.
+	// heldMost is how many bytes of metadata, of messages that no handler has taken, and of
+	// answers that the client does not take, one connection may make us keep.
 	heldMost = 32 << 20
+
+	// muchProgress is how many bytes of an answer have to go for a window to be no noise.
+	muchProgress = 1 << 10
 )
 
 // flush writes what there is to write, unless somebody does: that one takes it along. It
@@ -139,6 +142,7 @@ func (s *stream) send(v any, last bool) error {
 	if n > c.frameSize || int64(n) > c.sendWindow || int64(n) > s.sendWindow {
 		// It goes in pieces, when the client takes them.
 		s.waiting = append(s.waiting, out[at+frameHeaderLen:]...)
+		s.hold(n)
 		c.out = out[:at]
 		if last {
 			s.trailer = s.trailers(nil)
@@ -219,6 +223,7 @@ func (c *conn) refuse(s *stream, r *refusal) {
 	setLength(c.out, at)
 	s.headed = true
 	s.waiting, s.trailer = append([]byte(r.text), '\n'), []byte{}
+	s.hold(len(s.waiting))
 	c.wait(s)
 }
 
@@ -266,6 +271,10 @@ func (c *conn) sendSome(s *stream) (any bool) {
 		s.waiting = s.waiting[n:]
 		c.sendWindow -= n
 		s.sendWindow -= n
+		s.hold(-int(n))
+		if n >= muchProgress {
+			c.noise = 0
+		}
 		any = true
 	}
 	return any
