@@ -269,7 +269,11 @@ func TestHellos(t *testing.T) {
 func TestDraining(t *testing.T) {
 	t.Parallel()
 	for _, deaf := range []bool{false, true} {
-		r := impatient(t)
+		r := forgetless(t) // and waits for the echo
+		if deaf {
+			r = impatient(t)
+		}
+		r.tester.waiting = make(chan context.Context, 1)
 		c := greet(t, r.address)
 		c.call(1, "wait")
 		<-r.tester.waiting

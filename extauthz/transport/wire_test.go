@@ -375,13 +375,16 @@ func TestAnswersNobodyTakes(t *testing.T) {
 	if n := len(c.events); n < calls-heldMost/1_000_000-2 || c.events[n-1] != fmt.Sprintf("%d: ENHANCE_YOUR_CALM", 2*calls-1) {
 		t.Errorf("of %d calls some %d are turned away: %q", calls, n, c.events)
 	}
-	_ = c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
-	_ = c.WriteWindowUpdate(0, 1<<30)
-	c.settle()
+	_ = c.WriteWindowUpdate(1, 1<<20) // one is taken, the others are given up
+	for i := range uint32(calls - 1) {
+		_ = c.WriteRSTStream(2*i+3, http2.ErrCodeCancel)
+	}
+	_ = c.WriteWindowUpdate(0, 1<<20)
 	c.call(1001, "hello")
+	_ = c.WriteWindowUpdate(1001, 100)
 	c.settle()
 	if !slices.Contains(c.events, "1: grpc 0") || !slices.Contains(c.events, "1001: grpc 0") {
-		t.Errorf("when they are taken, %q comes", c.events)
+		t.Errorf("then %q comes", c.events)
 	}
 	r.idle(t)
 }
