@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 )
 
 // TestGracefulStop: the calls that there are end well, no more begin, and it returns when
@@ -157,6 +159,9 @@ func TestTLS(t *testing.T) {
 	r := start(t, func(o *Options) {
 		o.Credentials = credentials.NewTLS(server)
 		o.Unary = func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			if patience.Arrival(ctx).IsZero() {
+				t.Error("nobody knows when the call came")
+			}
 			p, _ := peer.FromContext(ctx)
 			info, ok := p.AuthInfo.(credentials.TLSInfo)
 			if !ok || len(info.State.PeerCertificates) != 1 {

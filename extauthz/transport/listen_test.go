@@ -35,6 +35,11 @@ func TestLastWordsTLS(t *testing.T) {
 	_ = c.WriteSettings()
 	c.call(1, "large 50000ns")
 	c.settle()
+	for _, conn := range r.connections() {
+		if _, ok := conn.nc.(interface{ CloseWrite() error }); !ok {
+			t.Errorf("a %T cannot say good-bye", conn.nc)
+		}
+	}
 	stopped := make(chan struct{})
 	go func() { r.GracefulStop(); close(stopped) }()
 	c.listen(func(f http2.Frame) bool { _, ok := f.(*http2.PingFrame); return ok })
