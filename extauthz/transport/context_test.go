@@ -76,11 +76,11 @@ func TestContextErrors(t *testing.T) {
 			if got := s.Err(); !errors.Is(got, row.want) {
 				t.Errorf("%s: Err = %v when somebody waits, want %v", row.name, got, row.want)
 			}
-			if got := context.Cause(s); got != row.want {
+			if got := context.Cause(s); !errors.Is(got, row.want) {
 				t.Errorf("%s: Cause = %v, want %v", row.name, got, row.want)
 			}
 			derived, stop := context.WithCancel(s)
-			if got := derived.Err(); got != row.want {
+			if got := derived.Err(); !errors.Is(got, row.want) {
 				t.Errorf("%s: a context derived then has %v, want %v", row.name, got, row.want)
 			}
 			stop()
@@ -110,7 +110,7 @@ func TestContextChildren(t *testing.T) {
 	s.cancel()
 	for _, child := range children {
 		<-child.Done()
-		if child.Err() != context.Canceled || context.Cause(child) != context.Canceled {
+		if child.Err() != context.Canceled || !errors.Is(context.Cause(child), context.Canceled) {
 			t.Fatalf("a child ends with %v, because of %v", child.Err(), context.Cause(child))
 		}
 	}
@@ -120,7 +120,7 @@ func TestContextChildren(t *testing.T) {
 	}
 	failed, fail := context.WithCancelCause(orphan(0))
 	fail(errors.ErrUnsupported)
-	if context.Cause(failed) != errors.ErrUnsupported {
+	if !errors.Is(context.Cause(failed), errors.ErrUnsupported) {
 		t.Errorf("the cause of a child is %v", context.Cause(failed))
 	}
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -174,7 +175,7 @@ func (c *conversation) listen(client net.Conn) {
 		f, err := r.ReadFrame()
 		c.mu.Lock()
 		if err != nil {
-			if err != io.EOF && err != io.ErrClosedPipe && err != io.ErrUnexpectedEOF {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) && !errors.Is(err, io.ErrUnexpectedEOF) {
 				c.t.Errorf("what comes is not HTTP/2: %v", err)
 			}
 			c.closed = true

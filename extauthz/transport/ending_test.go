@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"testing"
 	"time"
@@ -90,7 +91,7 @@ func TestStopBeforeServe(t *testing.T) {
 	}
 	server.GracefulStop()
 	server.Stop()
-	if err := server.Serve(nowhere{}); err != grpc.ErrServerStopped {
+	if err := server.Serve(nowhere{}); !errors.Is(err, grpc.ErrServerStopped) {
 		t.Errorf("Serve: %v, want %v", err, grpc.ErrServerStopped)
 	}
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -94,7 +95,7 @@ func FuzzConn(f *testing.F) {
 			}
 		}
 		client.Close()
-		if err := <-heard; err != io.EOF && err != io.ErrClosedPipe && err != io.ErrUnexpectedEOF {
+		if err := <-heard; !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrClosedPipe) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("what is written is not HTTP/2: %v", err)
 		}
 		ended := make(chan struct{})

@@ -51,7 +51,7 @@ func TestLastWordsTLS(t *testing.T) {
 	})
 	for {
 		if _, err := c.ReadFrame(); err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Errorf("it ends with %v, want %v", err, io.EOF)
 			}
 			break
@@ -125,7 +125,7 @@ func TestReflection(t *testing.T) {
 	if err := stream.CloseSend(); err != nil {
 		t.Error(err)
 	}
-	if _, err := stream.Recv(); err != io.EOF {
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("it ends with %v", err)
 	}
 }
@@ -183,7 +183,7 @@ func TestAccept(t *testing.T) {
 		end := errors.New("no more")
 		outcomes := slices.Repeat([]error{passing{errors.New("too many files")}}, 10)
 		began := time.Now()
-		if err := server.Serve(&flaky{outcomes: append(outcomes, end)}); err != end {
+		if err := server.Serve(&flaky{outcomes: append(outcomes, end)}); !errors.Is(err, end) {
 			t.Errorf("Serve: %v, want %v", err, end)
 		}
 		// 5 ms, and twice as long each time, up to a second.

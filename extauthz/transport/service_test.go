@@ -122,7 +122,7 @@ func (s *tester) bidi(_ any, stream grpc.ServerStream) error {
 	}
 	for {
 		in := &wrapperspb.BytesValue{}
-		if err := stream.RecvMsg(in); err == io.EOF {
+		if err := stream.RecvMsg(in); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -141,7 +141,7 @@ func (s *tester) upload(_ any, stream grpc.ServerStream) error {
 	n := 0
 	for {
 		in := &wrapperspb.BytesValue{}
-		if err := stream.RecvMsg(in); err == io.EOF {
+		if err := stream.RecvMsg(in); errors.Is(err, io.EOF) {
 			return stream.SendMsg(&wrapperspb.UInt64Value{Value: uint64(n)})
 		} else if err != nil {
 			return err
