@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gatehouse-authz/gatehouse/test/harness"
@@ -142,5 +143,42 @@ func TestTransports(t *testing.T) {
 			f.during(t, "a reload", func() { f.configureAnew(t) }, func() {})
 			f.asEver(t)
 		})
+	}
+}
+
+// TestHTTP2OfEnvoy: however Envoy is told to speak HTTP/2, its Checks are answered: without
+// a table for header fields, with windows as small as they may be, with pings that look
+// whether gatehouse is there, and a call at a time.
+func TestHTTP2OfEnvoy(t *testing.T) {
+	gatehouse := harness.StartGatehouse(t, versioned("one"), harness.Env("KEY="+batchKey))
+	gatehouse.WaitServing(t)
+	rows := []struct {
+		name    string
+		options map[string]any
+	}{
+		{"no table", map[string]any{"hpack_table_size": 0}},
+		{"small windows", map[string]any{"initial_stream_window_size": 65535, "initial_connection_window_size": 65535}},
+		{"pings", map[string]any{"connection_keepalive": map[string]any{"interval": "0.02s", "timeout": "5s"}}},
+		{"a call at a time", map[string]any{"max_concurrent_streams": 1}},
+	}
+	var fronts []harness.Front
+	for _, row := range rows {
+		fronts = append(fronts, harness.Front{Name: row.name, Gatehouse: []string{gatehouse.GRPC}, Changes: []harness.Change{harness.HTTP2(row.options)}})
+	}
+	envoy := harness.StartEnvoy(t, startEcho(t).Address(), fronts...)
+	for _, row := range rows {
+		harness.Eventually(t, settle, func() error { return keyStatus(envoy.Address(t, row.name), http.StatusOK) })
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for range 100 {
+					if err := keyStatus(envoy.Address(t, row.name), http.StatusOK); err != nil {
+						t.Errorf("%s: %v", row.name, err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
 	}
 }

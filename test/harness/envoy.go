@@ -148,6 +148,18 @@ func MutualTLS(name, caFile, certFile, keyFile string) Change {
 	}
 }
 
+// HTTP2 changes how Envoy speaks to gatehouse: options of an Http2ProtocolOptions.
+func HTTP2(options map[string]any) Change {
+	return func(p Parts) {
+		p.Cluster["typed_extension_protocol_options"] = map[string]any{
+			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": map[string]any{
+				"@type":                "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+				"explicit_http_config": map[string]any{"http2_protocol_options": options},
+			},
+		}
+	}
+}
+
 // TCP asks gatehouse about the connection, without an HTTP part, and then hands the bytes
 // to the upstream.
 func TCP(p Parts) {
