@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,15 +110,24 @@ func (p *Provider) said(output string) bool {
 	return false
 }
 
-// FreePort is one that nobody listened on a moment ago.
+// given are the ports that [FreePort] gave.
+var given sync.Map
+
+// FreePort is one that nobody listened on a moment ago, and another one each time: the
+// kernel may choose the same again as soon as it is free.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := listener.Addr().(*net.TCPAddr).Port
+		listener.Close()
+		if _, again := given.LoadOrStore(port, true); !again {
+			return port
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }
 
 // Stop ends the provider before the test ends.
