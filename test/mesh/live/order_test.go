@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-authz/gatehouse/test/harness"
 	"github.com/gatehouse-authz/gatehouse/test/mesh/meshtest"
@@ -72,7 +74,7 @@ func (m *mesh) order(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			m.configure(t, replaced(t, plain, "forward:\n", "forward:\n  credentials: "+row.credentials+"\n"))
-			before := len(m.gatehouse.Decisions())
+			began := time.Now()
 			method, target, _ := strings.Cut(row.request, " ")
 			got, err := m.client.Ask(t, meshtest.Sidecar, workload, method, target, row.header.Clone())
 			if err != nil {
@@ -82,7 +84,11 @@ func (m *mesh) order(t *testing.T) {
 				t.Errorf("status %d, want %d, from Istio: %t: %s", got.Status, row.status, row.istio, got.Body)
 			}
 			harness.Eventually(t, changeTimeout, func() error {
-				decisions := m.gatehouse.Decisions()[before:]
+				// The log is buffered: decisions before this may come only now.
+				decisions := slices.DeleteFunc(m.gatehouse.Decisions(), func(d map[string]any) bool {
+					at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(d["time"]))
+					return err != nil || at.Before(began)
+				})
 				if len(decisions) != 1 || decisions[0]["outcome"] != row.outcome {
 					return fmt.Errorf("gatehouse decided %v, want once %s", decisions, row.outcome)
 				}
