@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience/patiencetest"
 )
 
 // TestNobodyWaitsTooLong: a refusal must reach the caller while it still listens, so a
@@ -59,24 +59,6 @@ func TestASlotThatComesFreeIsTaken(t *testing.T) {
 	})
 }
 
-// A turn is the context of a call that is answered where it is read.
-type turn struct {
-	context.Context
-	arrived time.Time
-	passed  int
-}
-
-func (t *turn) Value(key any) any {
-	if key == (patience.TurnKey{}) {
-		return t
-	}
-	return t.Context.Value(key)
-}
-
-func (t *turn) Pass()              { t.passed++ }
-func (t *turn) Mine() bool         { return t.passed == 0 }
-func (t *turn) Arrived() time.Time { return t.arrived }
-
 // TestStaleAfter: what a transport knows of the time before there was a context counts.
 func TestStaleAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -89,9 +71,9 @@ func TestStaleAfter(t *testing.T) {
 			want time.Time
 		}{
 			{"a quarter of what is left", limited, now.Add(37500 * time.Microsecond)},
-			{"a quarter of what there was", &turn{Context: limited, arrived: now.Add(-50 * time.Millisecond)}, now},
+			{"a quarter of what there was", &patiencetest.Turn{Context: limited, Came: now.Add(-50 * time.Millisecond)}, now},
 			{"without a deadline it is not known", t.Context(), time.Time{}},
-			{"unless the arrival is", &turn{Context: t.Context(), arrived: now.Add(-time.Second)}, now.Add(slotPatience - time.Second)},
+			{"unless the arrival is", &patiencetest.Turn{Context: t.Context(), Came: now.Add(-time.Second)}, now.Add(slotPatience - time.Second)},
 		} {
 			if got := staleAfter(row.ctx); !got.Equal(row.want) {
 				t.Errorf("%s: %v, want %v", row.name, got, row.want)
@@ -105,13 +87,13 @@ func TestStaleAfter(t *testing.T) {
 func TestWhoWaitsLetsOthersBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission(1, 1)
-		first := &turn{Context: t.Context()}
-		if !a.enter(first) || first.passed != 0 {
-			t.Errorf("who found a slot passed the reading on %d times", first.passed)
+		first := &patiencetest.Turn{Context: t.Context()}
+		if !a.enter(first) || first.Passed != 0 {
+			t.Errorf("who found a slot passed the reading on %d times", first.Passed)
 		}
-		second := &turn{Context: t.Context()}
-		if a.enter(second) || second.passed != 1 {
-			t.Errorf("who waited in vain passed the reading on %d times, want once", second.passed)
+		second := &patiencetest.Turn{Context: t.Context()}
+		if a.enter(second) || second.Passed != 1 {
+			t.Errorf("who waited in vain passed the reading on %d times, want once", second.Passed)
 		}
 	})
 }

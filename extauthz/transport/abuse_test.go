@@ -319,12 +319,7 @@ func TestContexts(t *testing.T) {
 	r := start(t)
 	r.tester.waiting = make(chan context.Context, 1)
 	conn := r.dial(t)
-	answered := make(chan error, 1)
-	go func() {
-		_, err := ask(t.Context(), conn, inlineEcho, "wait")
-		answered <- err
-	}()
-	at := <-r.tester.waiting
+	at, answered := r.oneWaits(t, conn, inlineEcho)
 	if _, ok := at.Deadline(); ok || at.Err() != nil || at.Value("nothing") != nil {
 		t.Errorf("the context has a deadline, an error or a value that nobody gave it: %v", at.Err())
 	}

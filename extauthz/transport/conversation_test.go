@@ -298,13 +298,7 @@ func FuzzConversation(f *testing.F) {
 	}
 	o := usual()
 	o.MessageBytes, o.Streams = 100_000, 6
-	server, err := New(o)
-	if err != nil {
-		f.Fatal(err)
-	}
-	service := &tester{release: make(chan struct{})}
-	close(service.release)
-	server.RegisterService(service.desc(), service)
+	server := unserved(f, o)
 	f.Fuzz(func(t *testing.T, dice []byte) {
 		if len(dice) > 2000 {
 			return

@@ -29,15 +29,7 @@ func TestGracefulStop(t *testing.T) {
 		r := start(t)
 		r.tester.waiting = make(chan context.Context, 1)
 		conn := r.dial(t)
-		answered := make(chan error, 1)
-		go func() {
-			got, err := ask(t.Context(), conn, method, "wait")
-			if err == nil && got != "wait" {
-				t.Errorf("%s: answered with %q", method, got)
-			}
-			answered <- err
-		}()
-		<-r.tester.waiting
+		_, answered := r.oneWaits(t, conn, method)
 		stopped := make(chan struct{})
 		go func() { r.GracefulStop(); close(stopped) }()
 		eventually(t, func() string { // a client that is told goes elsewhere, where nobody is
@@ -69,12 +61,7 @@ func TestStop(t *testing.T) {
 		r := start(t)
 		r.tester.waiting = make(chan context.Context, 1)
 		conn := r.dial(t)
-		answered := make(chan error, 1)
-		go func() {
-			_, err := ask(t.Context(), conn, method, "wait")
-			answered <- err
-		}()
-		at := <-r.tester.waiting
+		at, answered := r.oneWaits(t, conn, method)
 		r.Stop()
 		<-at.Done()
 		if err := <-answered; status.Code(err) != codes.Unavailable {

@@ -61,13 +61,7 @@ func FuzzConn(f *testing.F) {
 	}))
 	o := usual()
 	o.MessageBytes, o.Streams = 100_000, 4
-	server, err := New(o)
-	if err != nil {
-		f.Fatal(err)
-	}
-	service := &tester{release: make(chan struct{})}
-	close(service.release)
-	server.RegisterService(service.desc(), service)
+	server := unserved(f, o)
 	f.Fuzz(func(t *testing.T, said []byte) {
 		client, ours := net.Pipe()
 		server.open(ours)

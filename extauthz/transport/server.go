@@ -55,8 +55,8 @@ type Options struct {
 // A Server serves gRPC. Its methods are those of [grpc.Server] by the same names.
 type Server struct {
 	options  Options
-	tick     time.Duration // see there
-	patience time.Duration // writeTimeout
+	tick     time.Duration // how often connections are looked after; tests have less time
+	patience time.Duration // how long a client may take nothing; likewise
 	services map[string]grpc.ServiceInfo
 	methods  map[string]*method // by full name
 

@@ -298,6 +298,34 @@ func ask(ctx context.Context, conn *grpc.ClientConn, method, text string, option
 	return string(out.GetValue()), err
 }
 
+// oneWaits makes a call that waits. It gives its context, and what becomes of it.
+func (r *rig) oneWaits(t testing.TB, conn *grpc.ClientConn, method string) (at context.Context, answered <-chan error) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		got, err := ask(t.Context(), conn, method, "wait")
+		if err == nil && got != "wait" {
+			t.Errorf("%s: answered with %q", method, got)
+		}
+		done <- err
+	}()
+	return <-r.tester.waiting, done
+}
+
+// unserved is a server that listens nowhere, for tests that open connections themselves.
+// Nothing waits there.
+func unserved(t testing.TB, o Options) *Server {
+	t.Helper()
+	server, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := &tester{release: make(chan struct{})}
+	close(service.release)
+	server.RegisterService(service.desc(), service)
+	return server
+}
+
 // idle waits until no call and no byte is left of what was asked.
 func (r *rig) idle(t testing.TB) {
 	t.Helper()
