@@ -164,40 +164,46 @@ func TestHalfAFrame(t *testing.T) {
 }
 
 // TestRapidReset (CVE-2023-44487): calls that were reset count for as long as their handlers
-// run, so that no more of those run than there may be streams.
+// run, so that no more of those run than there may be streams; and so do calls that the client
+// makes us reset (CVE-2025-8671).
 func TestRapidReset(t *testing.T) {
 	t.Parallel()
-	for _, method := range unaries {
-		r := start(t, func(o *Options) { o.Streams = 5 })
-		r.tester.waiting = make(chan context.Context, 100)
-		// These handlers do not look whether anybody waits.
-		c := greet(t, r.address)
-		for i := range uint32(50) {
-			id := 2*i + 1
-			c.headers(id, false, request(method)...)
-			_ = c.WriteData(id, true, message("stay"))
-			_ = c.WriteRSTStream(id, http2.ErrCodeCancel)
-		}
-		c.settle()
-		if n := len(r.tester.waiting); n > 5 {
-			t.Errorf("%s: %d handlers run, want 5 at most", method, n)
-		}
-		refused := 0
-		for _, e := range c.events {
-			if strings.HasSuffix(e, "REFUSED_STREAM") {
-				refused++
+	for name, reset := range map[string]func(*raw, uint32){
+		"by the client": func(c *raw, id uint32) { _ = c.WriteRSTStream(id, http2.ErrCodeCancel) },
+		"by us":         func(c *raw, id uint32) { _ = c.WriteWindowUpdate(id, 0) },
+	} {
+		for _, method := range unaries {
+			r := start(t, func(o *Options) { o.Streams = 5 })
+			r.tester.waiting = make(chan context.Context, 100)
+			// These handlers do not look whether anybody waits.
+			c := greet(t, r.address)
+			for i := range uint32(50) {
+				id := 2*i + 1
+				c.headers(id, false, request(method)...)
+				_ = c.WriteData(id, true, message("stay"))
+				reset(c, id)
 			}
-		}
-		if method == inlineEcho && refused < 40 { // the others hear of the reset, some of them in time
-			t.Errorf("%s: %d calls were refused of 50", method, refused)
-		}
-		close(r.tester.release)
-		r.idle(t)
-		c.events = nil
-		c.call(1001, "hello")
-		c.settle()
-		if !slices.Contains(c.events, "1001: grpc 0") {
-			t.Errorf("%s: afterwards %q comes", method, c.events)
+			c.settle()
+			if n := len(r.tester.waiting); n > 5 {
+				t.Errorf("%s: %s: %d handlers run, want 5 at most", name, method, n)
+			}
+			refused := 0
+			for _, e := range c.events {
+				if strings.HasSuffix(e, "REFUSED_STREAM") {
+					refused++
+				}
+			}
+			if method == inlineEcho && refused < 40 { // the others hear of the reset, some of them in time
+				t.Errorf("%s: %s: %d calls were refused of 50", name, method, refused)
+			}
+			close(r.tester.release)
+			r.idle(t)
+			c.events = nil
+			c.call(1001, "hello")
+			c.settle()
+			if !slices.Contains(c.events, "1001: grpc 0") {
+				t.Errorf("%s: %s: afterwards %q comes", name, method, c.events)
+			}
 		}
 	}
 }

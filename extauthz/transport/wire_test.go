@@ -174,29 +174,6 @@ func TestWhatWasOnItsWay(t *testing.T) {
 	r.idle(t)
 }
 
-// TestMadeToReset (CVE-2025-8671): calls that a client makes us reset count for as long as
-// their handlers run, like those that it resets.
-func TestMadeToReset(t *testing.T) {
-	t.Parallel()
-	for _, method := range unaries {
-		r := start(t, func(o *Options) { o.Streams = 5 })
-		r.tester.waiting = make(chan context.Context, 100)
-		c := greet(t, r.address)
-		for i := range uint32(50) {
-			id := 2*i + 1
-			c.headers(id, false, request(method)...)
-			_ = c.WriteData(id, true, message("stay"))
-			_ = c.WriteWindowUpdate(id, 0)
-		}
-		c.settle()
-		if n := len(r.tester.waiting); n > 5 {
-			t.Errorf("%s: %d handlers run, want 5 at most", method, n)
-		}
-		close(r.tester.release)
-		r.idle(t)
-	}
-}
-
 // TestLastWords: who is sent away gets to read why, and all that was answered, though it
 // goes on to send: nothing takes back what is on its way.
 func TestLastWords(t *testing.T) {
