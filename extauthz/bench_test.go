@@ -30,7 +30,7 @@ var browserHeaders = map[string]string{
 // handled sends one message through everything but the network.
 func (s *Server) handled(message []byte) error {
 	c := s.checks.Get().(*check)
-	s.serve(context.Background(), c, func(any) error { c.message = message; return nil })
+	s.serve(context.Background(), c, func(any) error { c.message = append(c.message, message...); return nil })
 	s.release(c)
 	return nil
 }
@@ -130,7 +130,7 @@ func TestNoAllocs(t *testing.T) {
 			check := &check{}
 			once := func() {
 				check.reset()
-				server.serve(context.Background(), check, func(any) error { check.message = message; return nil })
+				server.serve(context.Background(), check, func(any) error { check.message = append(check.message, message...); return nil })
 			}
 			once()
 			var response authv3.CheckResponse

@@ -159,7 +159,9 @@ func (s *Snapshot) authenticate(ctx context.Context, x *exchange, accept *authn.
 		Request: &x.request, Now: now,
 		Authority: x.call.Host, Target: x.call.Target, Body: x.call.Body, BodyPartial: x.call.BodyPartial,
 	}
-	return s.config.Set.Authenticate(ctx, accept, &x.input)
+	answer := s.config.Set.Authenticate(ctx, accept, &x.input)
+	x.keep(x.input.Kept())
+	return answer
 }
 
 // refused is the decision where the credential is the reason.

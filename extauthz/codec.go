@@ -7,29 +7,38 @@ import (
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that encoding.GetCodecV2 gives
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 )
 
 // A check is one Check call: the exchange, the message that came and the one that
 // goes. It is used again for later calls.
 type check struct {
 	exchange
-	message []byte // as it came; the call's texts point into it, and it is never used again
+	message []byte // as it came; the call's texts point into it
 	decoder wireDecoder
 
 	reply   []byte // what goes
 	scratch []byte
 }
 
-// maxReused is the size of reply buffers beyond which they are not kept.
+// maxReused is the size of buffers beyond which they are not kept.
 const maxReused = 64 << 10
 
-// reset makes c ready for the next call, with the memory of the last.
+// reset makes c ready for the next call, with the memory of the last. The message is
+// overwritten, so that no credential stays behind, and used again unless somebody may
+// still look at texts of it: authenticators go on with a credential after its caller has
+// given up.
 func (c *check) reset() {
 	also := c.answer.also[:0]
 	headers := c.answer.headers[:0]
+	if c.kept != authn.KeptNothing || cap(c.message) > maxReused {
+		c.message = nil
+	}
+	clear(c.message)
+	c.message = c.message[:0]
 	c.exchange = exchange{}
 	c.answer.also, c.answer.headers = also, headers
-	c.message = nil
 	c.decoder.reset()
 	if cap(c.reply) > maxReused || cap(c.scratch) > maxReused {
 		c.reply, c.scratch = nil, nil
@@ -72,14 +81,9 @@ func (c checkCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	// One copy per call: what the call's texts point to must outlive the call, because
-	// authenticators may go on with a credential after its caller has given up.
-	if len(data) == 1 { // as nearly always; no need to clear what is overwritten
-		check.message = append([]byte(nil), data[0].ReadOnlyData()...)
-		return nil
+	for _, piece := range data { // nearly always one
+		check.message = append(check.message, piece.ReadOnlyData()...)
 	}
-	check.message = make([]byte, data.Len())
-	data.CopyTo(check.message)
 	return nil
 }
 
@@ -102,7 +106,7 @@ type directCodec struct{ release func(*check) }
 func (directCodec) Unmarshal(message []byte, v any) error {
 	switch v := v.(type) {
 	case *check:
-		v.message = append([]byte(nil), message...) // see checkCodec
+		v.message = append(v.message, message...)
 		return nil
 	case proto.Message:
 		return proto.Unmarshal(message, v)

@@ -17,7 +17,7 @@ type Options struct {
 	ShadowAll bool
 
 	// Observe is told every decision, before it is answered. It must not keep the
-	// record; nil: nobody is told.
+	// record, nor texts of it; nil: nobody is told.
 	Observe func(*Record)
 
 	// Trace is told of each call once it has been read. If it gives true the decision is
@@ -82,7 +82,12 @@ type exchange struct {
 	asked   policy.Request  // of a preflight: the request that it asks for
 	shadow  policy.Decision // where record.Shadow points
 	refused authn.Answer    // to the credential that was refused
+
+	kept authn.Kept // what of it somebody may still look at when it is answered
 }
+
+// keep says that k of x must not be used for another call.
+func (x *exchange) keep(k authn.Kept) { x.kept = max(x.kept, k) }
 
 // run decides x.call, which read fills in first; nil: it is there already.
 func (g *Gate) run(ctx context.Context, x *exchange, read func()) {
@@ -120,6 +125,7 @@ func (g *Gate) decide(ctx context.Context, s *Snapshot, x *exchange, now time.Ti
 	if g.options.Trace != nil {
 		if traced, ok := g.options.Trace(ctx, &x.call); ok {
 			ctx, x.record.Context = traced, traced
+			x.keep(authn.KeptTexts) // by the spans, until they have been sent
 		}
 	}
 	if s == nil {
@@ -134,6 +140,7 @@ func (g *Gate) decide(ctx context.Context, s *Snapshot, x *exchange, now time.Ti
 // fault makes the answer a refusal for a fault of ours, and counts it.
 func (g *Gate) fault(x *exchange, fault any, stack []byte) {
 	g.panics.Add(1)
+	x.keep(authn.KeptRequest) // whatever was at work then
 	x.record.Panic, x.record.Stack = fault, stack
 	x.request.Method = x.call.Method
 	x.answer = Answer{ID: x.answer.ID, Decision: verdict(policy.ReasonInternal)}
@@ -148,6 +155,7 @@ func (g *Gate) observe(x *exchange, began time.Time) {
 	defer func() {
 		if recover() != nil {
 			g.panics.Add(1)
+			x.keep(authn.KeptRequest)
 		}
 	}()
 	r := &x.record

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/gatehouse-authz/gatehouse/extauthz/authn"
 	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 	"github.com/gatehouse-authz/gatehouse/extauthz/transport"
 	"github.com/gatehouse-authz/gatehouse/policy"
@@ -276,7 +277,12 @@ func (s *Server) recovered(c *check) {
 	}
 }
 
+// release gives c back once the reply is written. One of which somebody may still look at
+// more than texts is left to them.
 func (s *Server) release(c *check) {
+	if c.kept == authn.KeptRequest {
+		return
+	}
 	c.reset()
 	s.checks.Put(c)
 }

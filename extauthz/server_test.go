@@ -190,7 +190,7 @@ func TestStaleMessagesAreRefused(t *testing.T) {
 		defer cancel()
 		c := &check{}
 		server.serve(ctx, c, func(any) error {
-			c.message = message
+			c.message = append(c.message, message...)
 			time.Sleep(101 * time.Millisecond)
 			return nil
 		})
@@ -224,7 +224,7 @@ func TestWaitsShareOneBudget(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		began := time.Now()
-		reply, err := server.handle(nil, ctx, func(c any) error { c.(*check).message = message; return nil }, nil)
+		reply, err := server.handle(nil, ctx, func(v any) error { c := v.(*check); c.message = append(c.message, message...); return nil }, nil)
 		if waited := time.Since(began); err != nil || waited != 900*time.Millisecond {
 			t.Errorf("answered after %v, %v; want 900ms of 2s", waited, err)
 		}

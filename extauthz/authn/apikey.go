@@ -106,6 +106,9 @@ func (k *Key) hash() ([sha256.Size]byte, error) {
 	return hash, nil
 }
 
+// discreet implements [discreet]. A store is asked with the key.
+func (a *APIKey) discreet() bool { return a.store == nil }
+
 // Authenticate verifies a key. What is compared are SHA-256 hashes: which of them
 // comes close tells nothing about the keys. A hit allocates nothing.
 func (a *APIKey) Authenticate(ctx context.Context, in *Input) Result {

@@ -378,6 +378,9 @@ func verify(ctx context.Context, e *Entry, in *Input) Answer {
 	if !e.comesFrom(in.Request) {
 		return Answer{Result: Refuse(policy.ReasonWrongPlace, nil), Entry: e}
 	}
+	if !e.discreet {
+		in.keep(KeptTexts)
+	}
 	return Answer{Result: e.guarded(ctx, sound(e.Authenticator.Authenticate(ctx, in)), in), Entry: e}
 }
 
@@ -386,7 +389,7 @@ func (e *Entry) guarded(ctx context.Context, r Result, in *Input) Result {
 	if e.Guard == nil || r.Identity == nil {
 		return r
 	}
-	return e.Guard.admit(ctx, r.Identity, in)
+	return e.Guard.admit(ctx, r.Identity, in.Now, in.Local)
 }
 
 var errUnsound = errors.New("the authenticator gave neither a principal nor a reason")

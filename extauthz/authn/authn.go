@@ -47,6 +47,31 @@ type Input struct {
 	// take one reading. Reading takes a fifth of what RS256 does.
 	token   *jws
 	tokenOf string // the text of token
+
+	kept Kept
+}
+
+// Kept is what of an [Input] may still be looked at when [Set.Authenticate] has answered.
+type Kept uint8
+
+const (
+	KeptNothing Kept = iota
+	KeptTexts        // its texts, by authenticators that go on for those who come later
+	KeptRequest      // all that it points to, by authenticators that nobody waits for any more
+)
+
+// Kept tells whether the memory of the input can be used for another.
+func (in *Input) Kept() Kept { return in.kept }
+
+func (in *Input) keep(k Kept) { in.kept = max(in.kept, k) }
+
+// A discreet authenticator neither keeps a text of its input beyond its answer nor shows
+// it to others who might. What is neither said nor proven counts as indiscreet.
+type discreet interface{ discreet() bool }
+
+func isDiscreet(a Authenticator) bool {
+	d, ok := a.(discreet)
+	return ok && d.discreet()
 }
 
 // Result is what came of one credential. Its zero value is a refusal.

@@ -105,6 +105,7 @@ func (w *walk) atOnce(members []*Entry) (Answer, []Answer) {
 	}
 	ctx, cancel := context.WithCancel(w.ctx)
 	defer cancel()
+	w.in.keep(KeptRequest)
 	answers := make(chan Answer, len(members)) // nobody waits for those that come late
 	for _, e := range members {
 		in := *w.in

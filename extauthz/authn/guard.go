@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/gatehouse-authz/gatehouse/extauthz/tokens"
 	"github.com/gatehouse-authz/gatehouse/policy"
@@ -26,11 +27,11 @@ var (
 )
 
 // admit gives the identity that goes on, with the roles of the directory, or refuses.
-func (g *Guard) admit(ctx context.Context, id *Identity, in *Input) Result {
+func (g *Guard) admit(ctx context.Context, id *Identity, now time.Time, local bool) Result {
 	p := id.Principal
 	if g.Revocations {
 		owner := tokens.OwnerOf(p)
-		switch g.View.Standing(owner.Issuer, owner.Subject, p.Tenant, p.TokenID, id.Issued, in.Now) {
+		switch g.View.Standing(owner.Issuer, owner.Subject, p.Tenant, p.TokenID, id.Issued, now) {
 		case tokens.Good:
 		case tokens.Revoked:
 			return Refuse(policy.ReasonTokenRevoked, errRevoked)
@@ -41,14 +42,14 @@ func (g *Guard) admit(ctx context.Context, id *Identity, in *Input) Result {
 	if g.Directory == nil {
 		return Result{Identity: id}
 	}
-	granted, reason, ok := g.Directory.Admit(ctx, p, in.Now, in.Local)
+	granted, reason, ok := g.Directory.Admit(ctx, p, now, local)
 	switch {
 	case !ok && reason == policy.ReasonPrincipalDisabled:
 		return Refuse(reason, errDisabled)
 	case !ok && reason == policy.ReasonPrincipalUnknown:
 		return Refuse(reason, errUnknown)
 	case !ok:
-		return Refuse(reason, g.View.Ready(in.Now))
+		return Refuse(reason, g.View.Ready(now))
 	case len(granted) == 0:
 		return Result{Identity: id}
 	}

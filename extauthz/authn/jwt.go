@@ -282,6 +282,10 @@ func (j *JWT) Cached(key CacheKey, now time.Time) (*Identity, Peek, bool) {
 	return v.identity, v.peek.Value(), true
 }
 
+// discreet implements [discreet]: what an identity says of itself was decoded, which makes
+// texts of its own, and of the token only its hash stays.
+func (j *JWT) discreet() bool { return true }
+
 // Authenticate implements [Authenticator].
 func (j *JWT) Authenticate(ctx context.Context, in *Input) Result {
 	cacheKey := j.cacheKeys.Key(in.Value)

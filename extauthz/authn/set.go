@@ -89,6 +89,8 @@ type Entry struct {
 
 	Scheme      string // of its challenge; "": that of its places, else Bearer
 	Impersonate bool   // its principals may name the user they act for
+
+	discreet bool // Authenticator is
 }
 
 // An Origin is a place that requests come from. Everything in it must hold; the zero
@@ -202,6 +204,7 @@ func NewSet(entries []Entry, options Options) (*Set, error) {
 			}
 		}
 		e.OnlyFrom = plainOrigins(e.OnlyFrom)
+		e.discreet = isDiscreet(e.Authenticator)
 		if err := e.check(names[e.Name]); err != nil {
 			errs = append(errs, &EntryError{Entry: e.Name, Err: err})
 		}
