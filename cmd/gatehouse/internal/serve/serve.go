@@ -106,6 +106,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	s := &service{options: o, log: o.Log, metrics: metrics.New(o.Build), garbage: newGarbageCollector(o.Env), ending: ctx.Done()}
 	s.log.Info("runtime", append(tune(o.Env, loaded.Config.GetListen().GetOps().GetPprof()), zap.String("transport", extauthz.Transports[o.Transport]))...)
+	s.garbage.watch(ctx.Done())
 	s.gate = extauthz.NewGate(extauthz.Options{ShadowAll: o.ShadowAll, Trace: s.trace, Observe: s.observe})
 	s.metrics.Authenticators(s.authenticators, time.Now)
 

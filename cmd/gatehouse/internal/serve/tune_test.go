@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestMemoryLimit(t *testing.T) {
@@ -30,23 +31,48 @@ func TestMemoryLimit(t *testing.T) {
 }
 
 func TestGCPercent(t *testing.T) {
+	const seen, fresh = 20e6, 130e6 // bytes a second
 	for _, row := range []struct {
 		name string
 		live uint64
+		rate float64
 		want int
 	}{
-		{"before the first collection", 0, 400},
-		{"next to nothing", 2 << 20, 400},
-		{"ten routes", 5 << 20, 240},
-		{"a thousand routes and tokens", 8 << 20, 150},
-		{"the smallest heap with as much garbage", 12 << 20, 100},
-		{"the largest one", 64 << 20, 100},
-		{"a hundred thousand routes", 98 << 20, 60},
-		{"and as many tokens", 185 << 20, 30},
-		{"more than anybody has", 4 << 30, 30},
+		{"before the first collection", 0, fresh, 400},
+		{"next to nothing", 1 << 19, 0, 400},
+		{"ten routes at rest", 5 << 20, 0, 60},
+		{"a thousand routes and tokens at rest", 8 << 20, 0, 30},
+		{"a thousand, in use", 8 << 20, seen, 30},
+		{"a thousand, and tokens never seen", 8 << 20, fresh, 100},
+		{"the smallest heap with as much garbage", 12 << 20, fresh, 100},
+		{"the largest one", 64 << 20, fresh, 100},
+		{"a hundred thousand routes", 98 << 20, seen, 30},
+		{"the same, and tokens never seen", 98 << 20, fresh, 60},
+		{"and as many tokens", 185 << 20, seen, 30},
+		{"more than anybody has", 4 << 30, fresh, 30},
 	} {
-		if got := percentFor(row.live); got != row.want {
+		if got := percentFor(row.live, row.rate); got != row.want {
 			t.Errorf("%s: %d%%, want %d%%", row.name, got, row.want)
+		}
+	}
+}
+
+func TestGarbageRate(t *testing.T) {
+	var c garbageCollector
+	began := time.Unix(1_800_000_000, 0)
+	for _, look := range []struct {
+		after     time.Duration
+		allocated uint64
+		want      float64
+	}{
+		{0, 900 << 20, 0}, // whatever the start took
+		{time.Second, 920 << 20, 20 << 20},
+		{time.Second + time.Microsecond, 990 << 20, 20 << 20}, // too soon to tell
+		{3 * time.Second, 920 << 20, 0},
+	} {
+		c.measure(look.allocated, began.Add(look.after))
+		if c.rate != look.want {
+			t.Errorf("after %v: %v bytes a second, want %v", look.after, c.rate, look.want)
 		}
 	}
 }
