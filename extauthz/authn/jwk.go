@@ -32,7 +32,7 @@ type verificationKey struct {
 	hasKeyID  bool
 	algorithm algorithm
 	material  [sha256.Size]byte // of the key itself, so that a new key under an old name is a new key
-	keyfunc   keyfunc.Keyfunc   // over a storage that holds this key alone
+	key       any               // as its algorithm takes it
 
 	withdrawn atomic.Bool
 }
@@ -50,33 +50,33 @@ func bindKey(key any, keyID string, hasKeyID bool, material [sha256.Size]byte, a
 	if err := storage.KeyWrite(context.Background(), jwk); err != nil {
 		return nil, fmt.Errorf("storing the key: %w", err)
 	}
+	// keyfunc judges whether the key serves signatures of this algorithm. It is asked once
+	// and not for every token: what it would look at does not change.
 	kf, err := keyfunc.New(keyfunc.Options{Storage: storage, UseWhitelist: []jwkset.USE{jwkset.UseSig}})
 	if err != nil {
 		return nil, fmt.Errorf("storing the key: %w", err)
 	}
-	return &verificationKey{keyID: keyID, hasKeyID: hasKeyID, algorithm: a, material: material, keyfunc: kf}, nil
+	bound, err := kf.Keyfunc(&jwt.Token{Method: a.method, Header: map[string]any{"alg": a.name, "kid": keyID}})
+	if err != nil {
+		return nil, fmt.Errorf("binding the key to %s: %w", a.name, err)
+	}
+	return &verificationKey{keyID: keyID, hasKeyID: hasKeyID, algorithm: a, material: material, key: bound}, nil
 }
+
+var (
+	errOtherAlgorithm = errors.New("the key is bound to another algorithm")
+	errOtherKey       = errors.New("the key has another kid")
+)
 
 // verify checks the signature of t with this key, and no other.
 func (k *verificationKey) verify(t *jws) error {
-	token := &jwt.Token{Method: k.algorithm.method, Header: map[string]any{"alg": t.header.algorithm}}
-	if k.hasKeyID && t.header.hasKeyID {
-		token.Header["kid"] = t.header.keyID
+	switch {
+	case t.header.algorithm != k.algorithm.name:
+		return errOtherAlgorithm
+	case k.hasKeyID && t.header.hasKeyID && k.keyID != t.header.keyID:
+		return errOtherKey
 	}
-	got, err := k.keyfunc.Keyfunc(token)
-	if err != nil {
-		return fmt.Errorf("finding the key: %w", err)
-	}
-	if set, ok := got.(jwt.VerificationKeySet); ok { // the token names no key, and this is the only one
-		if len(set.Keys) != 1 {
-			return errors.New("finding the key: it is not alone")
-		}
-		got = set.Keys[0]
-	}
-	if t.header.algorithm != k.algorithm.name {
-		return errors.New("the key is bound to another algorithm")
-	}
-	if err := k.algorithm.method.Verify(t.input, t.signature, got); err != nil {
+	if err := k.algorithm.method.Verify(t.input, t.signature, k.key); err != nil {
 		return fmt.Errorf("verifying the signature: %w", err)
 	}
 	return nil
