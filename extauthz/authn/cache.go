@@ -187,7 +187,7 @@ type flights[V any] struct {
 }
 
 type flight[V any] struct {
-	done  chan struct{}
+	done  chan struct{} // nil while nobody has joined
 	value V
 }
 
@@ -197,11 +197,14 @@ type flight[V any] struct {
 func (f *flights[V]) do(key CacheKey, work func() V) V {
 	f.mu.Lock()
 	if running, ok := f.m[key]; ok {
+		if running.done == nil {
+			running.done = make(chan struct{})
+		}
 		f.mu.Unlock()
 		<-running.done
 		return running.value
 	}
-	own := &flight[V]{done: make(chan struct{})}
+	own := &flight[V]{}
 	if f.m == nil {
 		f.m = make(map[CacheKey]*flight[V])
 	}
@@ -210,9 +213,11 @@ func (f *flights[V]) do(key CacheKey, work func() V) V {
 
 	defer func() {
 		f.mu.Lock()
+		defer f.mu.Unlock()
 		delete(f.m, key)
-		f.mu.Unlock()
-		close(own.done)
+		if own.done != nil {
+			close(own.done)
+		}
 	}()
 	own.value = work()
 	return own.value

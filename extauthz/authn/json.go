@@ -1,11 +1,14 @@
 package authn
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // maxJSONDepth bounds the nesting of objects and lists in a token, a key set, a
@@ -30,15 +33,14 @@ var (
 // [json.Number], lists []any, objects map[string]any, null is nil.
 func DecodeObject(data []byte) (map[string]any, error) {
 	r := jsonReader{data: data}
-	v, err := r.document()
-	if err != nil {
-		return nil, err
-	}
-	object, ok := v.(map[string]any)
-	if !ok {
-		return nil, errJSONObject
-	}
-	return object, nil
+	return r.documentObject()
+}
+
+// decodeOwn is [DecodeObject] for data that nobody changes any more: texts are pieces of
+// it, and keep all of it in memory.
+func decodeOwn(data []byte) (map[string]any, error) {
+	r := jsonReader{data: data, text: unsafe.String(unsafe.SliceData(data), len(data))}
+	return r.documentObject()
 }
 
 // objectMembers reads the members of one JSON object and leaves their values as they
@@ -83,7 +85,21 @@ func listElements(data []byte) ([]json.RawMessage, error) {
 type jsonReader struct {
 	data []byte
 	at   int
-	lax  bool // repeated members are let through: only the extent of a value matters
+	lax  bool   // repeated members are let through: only the extent of a value matters
+	text string // data, if texts may be pieces of it; "": they are copies
+}
+
+// documentObject reads the one object that is all of data.
+func (r *jsonReader) documentObject() (map[string]any, error) {
+	v, err := r.document()
+	if err != nil {
+		return nil, err
+	}
+	object, ok := v.(map[string]any)
+	if !ok {
+		return nil, errJSONObject
+	}
+	return object, nil
 }
 
 // document reads the one value that is all of data.
@@ -130,26 +146,11 @@ func (r *jsonReader) value(depth int) (any, error) {
 	}
 	switch c := r.peek(); {
 	case c == '{':
-		object := make(map[string]any)
-		err := r.object(func(name string) error {
-			if _, twice := object[name]; twice && !r.lax {
-				return errJSONDuplicate
-			}
-			v, err := r.value(depth + 1)
-			object[name] = v
-			return err
-		})
-		return object, err
+		return r.objectValue(depth)
 	case c == '[':
-		list := []any{}
-		err := r.list(func() error {
-			v, err := r.value(depth + 1)
-			list = append(list, v)
-			return err
-		})
-		return list, err
+		return r.listValue(depth)
 	case c == '"':
-		return r.text()
+		return r.string()
 	case c == '-' || c >= '0' && c <= '9':
 		return r.number()
 	case c == 't':
@@ -162,28 +163,75 @@ func (r *jsonReader) value(depth int) (any, error) {
 	return nil, errJSONSyntax
 }
 
+// objectValue is [jsonReader.object] with the values in a map. It and listValue are written
+// out, as nearly all there is to read are such members and elements.
+func (r *jsonReader) objectValue(depth int) (map[string]any, error) {
+	object := make(map[string]any, r.members(depth))
+	for more := r.open('}'); more; {
+		name, err := r.name()
+		if err != nil {
+			return nil, err
+		}
+		v, err := r.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		before := len(object)
+		if object[name] = v; len(object) == before && !r.lax {
+			return nil, errJSONDuplicate
+		}
+		if more, err = r.next('}'); err != nil {
+			return nil, err
+		}
+	}
+	return object, nil
+}
+
+// members guesses how many members an object has, so that its map need not grow: those at
+// the top of a token are more than a small map holds.
+func (r *jsonReader) members(depth int) int {
+	if depth > 0 {
+		return 0
+	}
+	return min(bytes.Count(r.data, []byte(`":`)), maxMembersGuess)
+}
+
+const maxMembersGuess = 32
+
+func (r *jsonReader) listValue(depth int) ([]any, error) {
+	list := []any{}
+	for more := r.open(']'); more; {
+		v, err := r.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+		if more, err = r.next(']'); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
 // object reads an object; member is called at the start of each value.
 func (r *jsonReader) object(member func(name string) error) error {
 	r.space()
 	if r.peek() != '{' {
 		return errJSONObject
 	}
-	return r.sequence('}', func() error {
-		if r.peek() != '"' {
-			return errJSONSyntax
-		}
-		name, err := r.text()
+	for more := r.open('}'); more; {
+		name, err := r.name()
 		if err != nil {
 			return err
 		}
-		r.space()
-		if r.peek() != ':' {
-			return errJSONSyntax
+		if err := member(name); err != nil {
+			return err
 		}
-		r.at++
-		r.space()
-		return member(name)
-	})
+		if more, err = r.next('}'); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // list reads a list; element is called at the start of each value.
@@ -192,34 +240,62 @@ func (r *jsonReader) list(element func() error) error {
 	if r.peek() != '[' {
 		return errJSONList
 	}
-	return r.sequence(']', element)
+	for more := r.open(']'); more; {
+		if err := element(); err != nil {
+			return err
+		}
+		var err error
+		if more, err = r.next(']'); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// sequence reads items separated by commas, from the opening bracket at r.at to
-// the closing one.
-func (r *jsonReader) sequence(closing byte, item func() error) error {
+// name reads the name of a member, and goes to its value.
+func (r *jsonReader) name() (string, error) {
+	if r.peek() != '"' {
+		return "", errJSONSyntax
+	}
+	name, err := r.string()
+	if err != nil {
+		return "", err
+	}
+	r.space()
+	if r.peek() != ':' {
+		return "", errJSONSyntax
+	}
+	r.at++
+	r.space()
+	return name, nil
+}
+
+// open goes past the opening bracket at r.at, and tells whether something is before the
+// closing one.
+func (r *jsonReader) open(closing byte) bool {
 	r.at++
 	r.space()
 	if r.peek() == closing {
 		r.at++
-		return nil
+		return false
 	}
-	for {
-		if err := item(); err != nil {
-			return err
-		}
+	return true
+}
+
+// next goes past the comma or the closing bracket that follows, and tells whether it was a
+// comma.
+func (r *jsonReader) next(closing byte) (bool, error) {
+	r.space()
+	switch r.peek() {
+	case ',':
+		r.at++
 		r.space()
-		switch r.peek() {
-		case ',':
-			r.at++
-			r.space()
-		case closing:
-			r.at++
-			return nil
-		default:
-			return errJSONSyntax
-		}
+		return true, nil
+	case closing:
+		r.at++
+		return false, nil
 	}
+	return false, errJSONSyntax
 }
 
 func (r *jsonReader) literal(word string) error {
@@ -258,7 +334,15 @@ func (r *jsonReader) number() (json.Number, error) {
 			return "", errJSONSyntax
 		}
 	}
-	return json.Number(r.data[from:r.at]), nil
+	return json.Number(r.piece(from, r.at)), nil
+}
+
+// piece is a piece of data as a text.
+func (r *jsonReader) piece(from, to int) string {
+	if r.text != "" {
+		return r.text[from:to]
+	}
+	return string(r.data[from:to])
 }
 
 func (r *jsonReader) digits() int {
@@ -269,19 +353,23 @@ func (r *jsonReader) digits() int {
 	return r.at - from
 }
 
-// text reads a string. Without escapes it is one copy.
-func (r *jsonReader) text() (string, error) {
+// string reads a string. Without escapes it is one copy at most.
+func (r *jsonReader) string() (string, error) {
 	r.at++ // the opening quote
 	from := r.at
+	if n := bytes.IndexByte(r.data[from:], '"'); n >= 0 && isPlain(r.data[from:from+n]) { // nearly always
+		r.at += n + 1
+		return r.piece(from, from+n), nil
+	}
 	for r.at < len(r.data) {
 		switch c := r.data[r.at]; {
 		case c == '"':
-			plain := r.data[from:r.at]
+			to := r.at
 			r.at++
-			if !utf8.Valid(plain) {
+			if !utf8.Valid(r.data[from:to]) {
 				return "", errJSONUTF8
 			}
-			return string(plain), nil
+			return r.piece(from, to), nil
 		case c == '\\':
 			return r.escapedText(from)
 		case c < ' ':
@@ -291,6 +379,31 @@ func (r *jsonReader) text() (string, error) {
 		}
 	}
 	return "", errJSONSyntax
+}
+
+// isPlain tells whether b is ASCII without control characters and backslashes: such a text
+// is what it is written as.
+func isPlain(b []byte) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	if len(b) < 8 {
+		for _, c := range b {
+			if c < ' ' || c == '\\' || c >= utf8.RuneSelf {
+				return false
+			}
+		}
+		return true
+	}
+	// The high bit of a byte is set in odd if the byte is one of those, and maybe where one is
+	// below it: what counts is whether any is set.
+	odd := func(x uint64) uint64 {
+		y := x ^ ones*'\\'
+		return x | (x - ones*' ') | (y-ones)&^y
+	}
+	found := odd(binary.LittleEndian.Uint64(b[len(b)-8:]))
+	for ; len(b) > 8; b = b[8:] {
+		found |= odd(binary.LittleEndian.Uint64(b))
+	}
+	return found&high == 0
 }
 
 // escapedText reads the rest of a string that began at from, now that r.at is at

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestDecodeObject(t *testing.T) {
@@ -64,6 +67,9 @@ func FuzzDecodeObject(f *testing.F) {
 			}
 		}
 		got, strictErr := DecodeObject(data)
+		if own, err := decodeOwn(data); !errors.Is(err, strictErr) || !reflect.DeepEqual(own, got) {
+			t.Errorf("decodeOwn(%q) = %v, %v, and DecodeObject %v, %v", data, own, err, got, strictErr)
+		}
 		if strictErr != nil {
 			return
 		}
@@ -83,4 +89,41 @@ func FuzzDecodeObject(f *testing.F) {
 			t.Errorf("DecodeObject(%q) = %v, encoding/json %v", data, got, want)
 		}
 	})
+}
+
+// TestIsPlain compares with a look at every byte: each value at each place of texts of
+// several lengths.
+func TestIsPlain(t *testing.T) {
+	slow := func(b []byte) bool {
+		return !slices.ContainsFunc(b, func(c byte) bool { return c < ' ' || c == '\\' || c >= utf8.RuneSelf })
+	}
+	for n := range 20 {
+		for _, rest := range []byte{'a', ' ', '!', '[', ']', 0x7f} {
+			b := bytes.Repeat([]byte{rest}, n)
+			for at := range n {
+				for c := range 256 {
+					b[at] = byte(c)
+					if got := isPlain(b); got != slow(b) {
+						t.Errorf("isPlain(%q) = %v", b, got)
+					}
+				}
+				b[at] = rest
+			}
+			if !isPlain(b) {
+				t.Errorf("%q is not plain", b)
+			}
+		}
+	}
+	for range 10_000 {
+		b := make([]byte, rand.IntN(24))
+		for i := range b {
+			b[i] = byte(rand.IntN(256))
+			if rand.IntN(4) > 0 {
+				b[i] = byte(' ' + rand.IntN('\\'-' '))
+			}
+		}
+		if got := isPlain(b); got != slow(b) {
+			t.Errorf("isPlain(%q) = %v", b, got)
+		}
+	}
 }

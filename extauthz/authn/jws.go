@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
+	"sync/atomic"
 
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
@@ -57,7 +59,7 @@ func parseJWS(token string, maxBytes int) (jws, policy.Reason, error) {
 	if err != nil {
 		return jws{}, reason, err
 	}
-	if t.claims, err = DecodeObject(t.payload); err != nil {
+	if t.claims, err = decodeOwn(t.payload); err != nil {
 		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the claims: %w", err)
 	}
 	return t, policy.ReasonNone, nil
@@ -75,32 +77,64 @@ func parseCompact(token string, maxBytes int) (jws, policy.Reason, error) {
 	default:
 		return jws{}, policy.ReasonTokenMalformed, errTokenParts
 	}
-	end := strings.LastIndexByte(token, '.')
-	t := jws{input: token[:end]}
-	encodedHeader, encodedPayload, _ := strings.Cut(t.input, ".")
+	encodedHeader, rest, _ := strings.Cut(token, ".")
+	encodedPayload, encodedSignature, _ := strings.Cut(rest, ".")
+	t := jws{input: token[:len(token)-len(encodedSignature)-1]}
 
-	encoded, err := decodeBase64URL(encodedHeader)
-	if err != nil {
-		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the header: %w", err)
-	}
-	members, err := DecodeObject(encoded)
-	if err != nil {
-		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the header: %w", err)
-	}
 	var reason policy.Reason
-	if t.header, reason, err = parseHeader(members); err != nil {
+	var err error
+	if t.header, reason, err = knownHeaders.read(encodedHeader); err != nil {
 		return jws{}, reason, fmt.Errorf("reading the header: %w", err)
 	}
 	if t.payload, err = decodeBase64URL(encodedPayload); err != nil {
 		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the payload: %w", err)
 	}
-	if t.signature, err = decodeBase64URL(token[end+1:]); err != nil {
+	if t.signature, err = decodeBase64URL(encodedSignature); err != nil {
 		return jws{}, policy.ReasonTokenMalformed, fmt.Errorf("reading the signature: %w", err)
 	}
 	if len(t.signature) == 0 {
 		return jws{}, policy.ReasonTokenMalformed, errTokenSignature
 	}
 	return t, policy.ReasonNone, nil
+}
+
+// headers remembers headers that it has read. All tokens of one key have the same, so that
+// a few serve nearly all tokens. It is safe for concurrent use.
+type headers struct {
+	seed maphash.Seed
+	some [32]atomic.Pointer[readHeader] // by the hash of what they were read from
+}
+
+type readHeader struct {
+	encoded string
+	header  header
+}
+
+// maxRememberedHeader is longer than any that issuers send.
+const maxRememberedHeader = 512
+
+// What a header says depends on nothing but its text, whoever's token it is of.
+var knownHeaders = headers{seed: maphash.MakeSeed()}
+
+// read reads a header that is encoded.
+func (h *headers) read(encoded string) (header, policy.Reason, error) {
+	place := &h.some[maphash.String(h.seed, encoded)%uint64(len(h.some))]
+	if known := place.Load(); known != nil && known.encoded == encoded {
+		return known.header, policy.ReasonNone, nil
+	}
+	decoded, err := decodeBase64URL(encoded)
+	if err != nil {
+		return header{}, policy.ReasonTokenMalformed, err
+	}
+	members, err := DecodeObject(decoded)
+	if err != nil {
+		return header{}, policy.ReasonTokenMalformed, err
+	}
+	read, reason, err := parseHeader(members)
+	if err == nil && len(encoded) <= maxRememberedHeader {
+		place.Store(&readHeader{strings.Clone(encoded), read})
+	}
+	return read, reason, err
 }
 
 // headerTexts are the registered header parameters that are strings (RFC 7515 §4.1).
@@ -154,7 +188,7 @@ func parseHeader(members map[string]any) (header, policy.Reason, error) {
 // breaks, and nothing in the bits that the last character has to spare. encoding/base64
 // ignores line breaks even when it is strict.
 func decodeBase64URL(s string) ([]byte, error) {
-	if strings.ContainsAny(s, "\r\n") {
+	if strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 {
 		return nil, errTokenBase64
 	}
 	decoded, err := base64.RawURLEncoding.Strict().DecodeString(s)

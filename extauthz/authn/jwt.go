@@ -401,9 +401,29 @@ func (j *JWT) identify(claims Claims, w window) Result {
 	p.Tenants, p.Roles, p.Scopes = j.lists.one(p.Tenants), j.lists.one(p.Roles), j.lists.one(p.Scopes)
 	p.TokenID, _ = claims["jti"].(string)
 	p.Expires = w.expires
+	p.Attributes = ownAttributes(p.Attributes)
 	together(&p.Subject, &p.Username, &p.TokenID)
 	made.Principal = p
 	return Result{Identity: &made.Identity}
+}
+
+// ownAttributes is a copy whose texts do not keep the claims in memory that they are of.
+func ownAttributes(attributes map[string]policy.Attribute) map[string]policy.Attribute {
+	if attributes == nil {
+		return nil
+	}
+	own := make(map[string]policy.Attribute, len(attributes))
+	for name, a := range attributes {
+		if a.Values != nil { // an empty list stays one
+			values := make([]string, len(a.Values))
+			for i, text := range a.Values {
+				values[i] = strings.Clone(text)
+			}
+			a.Values = values
+		}
+		own[name] = a
+	}
+	return own
 }
 
 // together makes texts pieces of one, which is less memory than several, and less for the

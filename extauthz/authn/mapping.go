@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -263,13 +264,24 @@ func (f *Field) rename(values []string) []string {
 	return renamed
 }
 
+// fewValues are compared faster than they are put into a map.
+const fewValues = 16
+
 // distinct drops what occurred before.
 func distinct(values []string) []string {
 	if len(values) < 2 {
 		return values
 	}
-	seen := make(map[string]bool, len(values))
 	kept := make([]string, 0, len(values))
+	if len(values) <= fewValues {
+		for _, v := range values {
+			if !slices.Contains(kept, v) {
+				kept = append(kept, v)
+			}
+		}
+		return kept
+	}
+	seen := make(map[string]bool, len(values))
 	for _, v := range values {
 		if !seen[v] {
 			seen[v] = true
