@@ -71,6 +71,19 @@ func BenchmarkCheck(b *testing.B) {
 			})
 		}
 	}
+	b.Run("jwt=new", func(b *testing.B) { // by a secret, as signatures are measured elsewhere
+		w := newWorld(b, func(c *Config) { c.Set = newSet(b, 64) })
+		server := must(NewServer(w.gate, ServerOptions{}))
+		messages := make([][]byte, 4096)
+		for i := range messages {
+			token := w.token(map[string]any{"sub": fmt.Sprintf("user-%d", i), "jti": fmt.Sprintf("token-%d", i)})
+			messages[i] = benchCase{req: func(*world) req { return req{path: "/tenants/acme/orders/7"}.withBearer(token) }}.message(b, w)
+		}
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			_ = server.handled(messages[i%len(messages)])
+		}
+	})
 	for _, routes := range []int{10, 1000, 100000} {
 		b.Run(fmt.Sprintf("routes=%d", routes), func(b *testing.B) {
 			w := newWorld(b, func(c *Config) { addRoutes(b, c, routes) })

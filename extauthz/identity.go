@@ -92,7 +92,8 @@ func (s *Snapshot) complete(p *policy.Principal) *policy.Principal {
 }
 
 func (s *Snapshot) derivePrincipal(p *policy.Principal) *derived {
-	return &derived{kind: s.kinds.of(s, appendKindMetadata(nil, p)), principal: p}
+	var few [512]byte
+	return &derived{kind: s.kinds.of(s, appendKindMetadata(few[:0], p)), principal: p}
 }
 
 // upstream gives what requests of the identity are sent on with.

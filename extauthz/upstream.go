@@ -123,7 +123,8 @@ var errHeaderControl = errors.New("the credential cannot be put back into a head
 // holds for further requests of the same principal.
 func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy.Request, m policy.Match, now time.Time) (u *upstream, reuse bool) {
 	reuse = !p.perRequest
-	var set []policy.Pair
+	var few [8]policy.Pair // that need no allocation, nor has text, where they are short
+	set, text := few[:0], make([]byte, 0, 512)
 	var bound binding
 	if kept.credential != "" {
 		value := kept.value()
@@ -137,7 +138,7 @@ func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy
 	size := 0
 	for i := range p.Headers {
 		h := &p.Headers[i]
-		value, err := h.value(r, m, who)
+		value, err := h.value(text, r, m, who)
 		if err != nil {
 			return p.refused(policy.ReasonInvalidIdentity, fmt.Errorf("header %s: %w", h.Name, err)), reuse
 		}
@@ -169,7 +170,7 @@ func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy
 		reuse = reuse && !token.Reuse.IsZero()
 	}
 	slices.SortFunc(set, func(a, b policy.Pair) int { return strings.Compare(a.Name, b.Name) })
-	u = &upstream{removal: p.removalOf(set), setWire: string(appendHeaders(nil, okHeaders, set))}
+	u = &upstream{removal: p.removalOf(set), setWire: string(appendHeaders(text, okHeaders, set))}
 	if bound != (binding{}) {
 		bound.kept.within(u.setWire)
 		u.binding = &bound
@@ -201,14 +202,14 @@ func put(set []policy.Pair, name, value string) []policy.Pair {
 
 // removalOf gives what is removed beside set.
 func (p *profile) removalOf(set []policy.Pair) *removal {
-	var key strings.Builder
+	var few [256]byte
+	key := few[:0]
 	for i := range set {
-		key.WriteString(set[i].Name)
-		key.WriteByte(',')
+		key = append(append(key, set[i].Name...), ',')
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if r := p.removals[key.String()]; r != nil {
+	if r := p.removals[string(key)]; r != nil {
 		return r
 	}
 	r := &removal{profile: p}
@@ -219,18 +220,20 @@ func (p *profile) removalOf(set []policy.Pair) *removal {
 	}
 	r.wire = appendTexts(nil, okRemove, r.names)
 	if len(p.removals) < maxRemovals {
-		p.removals[key.String()] = r
+		p.removals[string(key)] = r
 	}
 	return r
 }
 
-// value gives the encoded value of an identity header, "" if it has none.
-func (h *Header) value(r *policy.Request, m policy.Match, who *policy.Principal) (string, error) {
-	parts, ok := h.Value.Expand(r, m, who)
+// value gives the encoded value of an identity header, "" if it has none. It is written to
+// the memory of b first.
+func (h *Header) value(b []byte, r *policy.Request, m policy.Match, who *policy.Principal) (string, error) {
+	var few [4]policy.Value
+	parts, ok := h.Value.AppendValues(few[:0], r, m, who)
 	if !ok {
 		return "", nil
 	}
-	var b []byte
+	b = b[:0]
 	var err error
 	for _, part := range parts {
 		switch {

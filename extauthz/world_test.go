@@ -57,7 +57,7 @@ func newWorld(t testing.TB, changes ...func(*Config)) *world {
 			{Hosts: []string{"nav.example.com"}, URL: "https://id.example.com/?back={url}", Navigations: true},
 		},
 	}
-	c.Set = newSet(t)
+	c.Set = newSet(t, 0)
 	forward := &Forward{Headers: []Header{
 		header(t, "x-tenant-id", "{tenant}"),
 		header(t, "x-tenants", "{tenants}"),
@@ -159,8 +159,8 @@ func jsonHeader(t testing.TB, name, value string) Header {
 	return h
 }
 
-// newSet has API keys and tokens, in that order of precedence.
-func newSet(t testing.TB) *authn.Set {
+// newSet has API keys and tokens, in that order of precedence, of which it remembers some.
+func newSet(t testing.TB, remembered int) *authn.Set {
 	keys := must(authn.NewAPIKey(authn.Stamp{Authenticator: "machines", Realm: "internal", Wildcard: "*"}, []authn.Key{
 		{ID: "batch", Secret: authn.NewSecret(apiKeyText), Principal: policy.Principal{Tenant: "*", Roles: []string{"admin"}}},
 		{ID: "ci", Secret: authn.NewSecret("the-key-of-ci"), Principal: policy.Principal{Tenant: "acme", Roles: []string{"user"}}},
@@ -178,7 +178,7 @@ func newSet(t testing.TB) *authn.Set {
 		},
 	}
 	tokens := must(authn.NewJWT(authn.JWTOptions{
-		Issuer: issuerText, AnyAudience: true, SharedSecret: authn.NewSecret(secretText), Map: mapping.Principal,
+		Issuer: issuerText, AnyAudience: true, SharedSecret: authn.NewSecret(secretText), Map: mapping.Principal, CacheEntries: remembered,
 	}))
 	return must(authn.NewSet([]authn.Entry{
 		{

@@ -321,26 +321,30 @@ type Value struct {
 // outside, item by item. One reference that is absent or empty makes the whole
 // template absent. p may be nil.
 func (t *Template) Expand(r *Request, m Match, p *Principal) ([]Value, bool) {
+	return t.AppendValues(nil, r, m, p)
+}
+
+// AppendValues is [Template.Expand] with the values after those of dst.
+func (t *Template) AppendValues(dst []Value, r *Request, m Match, p *Principal) ([]Value, bool) {
 	if len(t.parts) == 0 {
 		return nil, false
 	}
 	s := scope{request: r, pattern: m.Pattern, principal: p, tenancy: m.tenancy()}
-	values := make([]Value, len(t.parts))
 	for i := range t.parts {
-		v := &values[i]
+		var v Value
 		v.Items, v.List = s.list(&t.parts[i])
-		if v.List {
-			if len(v.Items) == 0 {
+		switch {
+		case v.List && len(v.Items) == 0:
+			return nil, false
+		case !v.List:
+			v.Literal = t.parts[i].kind == partLiteral
+			if v.Text = s.single(&t.parts[i]); v.Text == "" {
 				return nil, false
 			}
-			continue
 		}
-		v.Literal = t.parts[i].kind == partLiteral
-		if v.Text = s.single(&t.parts[i]); v.Text == "" {
-			return nil, false
-		}
+		dst = append(dst, v)
 	}
-	return values, true
+	return dst, true
 }
 
 // Eval gives the value of t, with the items of lists joined by commas, and whether it
