@@ -178,11 +178,14 @@ func (p *profile) upstream(who *policy.Principal, kept keptCredential, r *policy
 	return u, reuse
 }
 
-// within makes the credential a piece of wire, in which it is, so that it is held once.
+// within makes the credential a piece of wire, in which it is, so that it is held once. Where
+// another header took its place it is a copy.
 func (k *keptCredential) within(wire string) {
 	if at := strings.Index(wire, k.credential); at >= 0 {
 		k.credential = wire[at : at+len(k.credential)]
+		return
 	}
+	k.credential = strings.Clone(k.credential)
 }
 
 func (p *profile) refused(reason policy.Reason, detail error) *upstream {
