@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"testing"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -148,5 +151,35 @@ func TestNothingOfAnotherCall(t *testing.T) {
 				t.Fatalf("round %d, call %d (-want +got):\n%s", round, i, diff)
 			}
 		}
+	}
+}
+
+// TestCrowd: many callers at once, of whom most were seen before, and who share the memory
+// of their messages, are each told of themselves.
+func TestCrowd(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Set = newSet(t, 128) }) // forgets some all the time
+	for _, d := range doors {
+		t.Run(d.name, func(t *testing.T) {
+			client, _, _ := w.dial(t, d.options)
+			var crowd sync.WaitGroup
+			for range 8 {
+				crowd.Go(func() {
+					for range 150 {
+						user := fmt.Sprintf("user-%d@example.com", rand.IntN(200))
+						r := req{path: "/me/"}.withBearer(w.token(map[string]any{"email": user, "sub": user, "department": user})).message()
+						response, err := client.Check(context.Background(), r)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						headers := envoy(r, response).upstream
+						if !slices.Equal(headers["x-user"], []string{user}) || !slices.Equal(headers["x-department"], []string{user}) {
+							t.Errorf("%s is %q of %q", user, headers["x-user"], headers["x-department"])
+						}
+					}
+				})
+			}
+			crowd.Wait()
+		})
 	}
 }
