@@ -1,18 +1,21 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -239,6 +242,54 @@ func check(path string, extra map[string]string) *authv3.CheckRequest {
 	}}
 }
 
+// A match is the two servers that get the same load in turns.
+type match struct {
+	server      *process
+	ops         string // where the server tells of itself; "": nowhere
+	floor, gate client
+}
+
+// begin starts gatehouse for s and asks both servers once. It gives how many milliseconds
+// the first correct Check took.
+func (l *lab) begin(ctx context.Context, s scenario, config, grpc, ops string, warm []byte) (*match, float64, error) {
+	args, binary := l.serve(config), l.binary
+	if s.load == bare {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, 0, err
+		}
+		args, binary, ops = []string{"bare", grpc}, self, ""
+	}
+	server, err := start(l.dir, binary, nil, args...)
+	if err != nil {
+		return nil, 0, err
+	}
+	m := &match{server: server, ops: ops}
+	if m.floor, err = dial(l.listen, l.opts.connections); err == nil {
+		m.gate, err = dial(grpc, l.opts.connections)
+	}
+	if err != nil {
+		m.end()
+		return nil, 0, err
+	}
+	if err := m.gate.first(ctx, warm, s.want()); err != nil {
+		m.end()
+		return nil, 0, fmt.Errorf("the first Check: %w\n%s", err, server.output())
+	}
+	millis := float64(time.Since(server.started).Milliseconds())
+	if err := m.floor.first(ctx, warm, codeOK); err != nil {
+		m.end()
+		return nil, 0, fmt.Errorf("the do-nothing server: %w", err)
+	}
+	return m, millis, nil
+}
+
+func (m *match) end() {
+	m.floor.close()
+	m.gate.close()
+	m.server.stop()
+}
+
 // measure runs one scenario: a fresh gatehouse, then the same load on both servers in turns.
 func (l *lab) measure(ctx context.Context, s scenario) (Figures, error) {
 	f := Figures{Scenario: s.name, Target: s.target}
@@ -268,77 +319,85 @@ func (l *lab) measure(ctx context.Context, s scenario) (Figures, error) {
 		if warm, err = l.messages(s, config, 1); err != nil {
 			return f, err
 		}
-	}
-	args := l.serve(config)
-	binary := l.binary
-	if s.load == bare {
-		if binary, err = os.Executable(); err != nil {
-			return f, err
-		}
-		args = []string{"bare", grpc}
-	}
-	server, err := start(l.dir, binary, nil, args...)
-	if err != nil {
-		return f, err
-	}
-	defer server.stop()
-	floorClient, err := dial(l.listen, l.opts.connections)
-	if err != nil {
-		return f, err
-	}
-	defer floorClient.close()
-	gateClient, err := dial(grpc, l.opts.connections)
-	if err != nil {
-		return f, err
-	}
-	defer gateClient.close()
-	if err := gateClient.first(ctx, warm[0], s.want()); err != nil {
-		return f, fmt.Errorf("the first Check: %w\n%s", err, server.output())
-	}
-	f.StartMillis = float64(time.Since(server.started).Milliseconds())
-	if err := floorClient.first(ctx, warm[0], codeOK); err != nil {
-		return f, fmt.Errorf("the do-nothing server: %w", err)
-	}
-	if s.load != neverSeen { // let caches and connections settle
-		if err := gateClient.run(ctx, messages, 0, max(2000, len(messages)), l.opts.concurrency, s.want()); err != nil {
-			return f, err
-		}
-	}
-	if s.load == neverSeen {
 		alone := l.verification(messages[:min(1000, len(messages))])
 		f.Alone = micros(alone, min(1000, len(messages)))
 	}
-	if l.opts.profile != "" && s.load != bare {
+	m, millis, err := l.begin(ctx, s, config, grpc, ops, warm[0])
+	if err != nil {
+		return f, err
+	}
+	defer m.end()
+	f.StartMillis = millis
+	if s.load != neverSeen { // let caches and connections settle
+		if err := m.gate.run(ctx, messages, 0, max(2000, len(messages)), l.opts.concurrency, s.want()); err != nil {
+			return f, err
+		}
+	}
+	if l.opts.profile != "" && m.ops != "" {
 		finish, err := l.profile(ops, s.name)
 		if err != nil {
 			return f, err
 		}
 		defer finish()
 	}
-	floorCalls := l.opts.calls
 	for round := range l.opts.rounds {
-		floor, err := timed(l.floor, func() error {
-			return floorClient.run(ctx, messages, round*calls, floorCalls, l.opts.concurrency, codeOK)
-		})
-		if err != nil {
+		if err := l.round(ctx, m, s, messages, round*calls, calls, &f); err != nil {
 			return f, err
 		}
-		gate, err := timed(server, func() error {
-			return gateClient.run(ctx, messages, round*calls, calls, l.opts.concurrency, s.want())
-		})
-		if err != nil {
-			return f, err
-		}
-		f.Floor = append(f.Floor, micros(floor, floorCalls))
-		f.Gatehouse = append(f.Gatehouse, micros(gate, calls))
-		f.Ratio = append(f.Ratio, micros(gate, calls)/micros(floor, floorCalls))
 	}
 	if s.load == neverSeen {
 		f.Target += f.Alone / median(f.Floor) * 1.15
 	}
-	now, err := server.memory()
+	now, err := m.server.memory()
 	f.ResidentMiB = now.MiB
 	return f, err
+}
+
+// round asks one server and then the other, from the message at from on.
+func (l *lab) round(ctx context.Context, m *match, s scenario, messages [][]byte, from, calls int, f *Figures) error {
+	floor, err := timed(l.floor, func() error {
+		return m.floor.run(ctx, messages, from, l.opts.calls, l.opts.concurrency, codeOK)
+	})
+	if err != nil {
+		return err
+	}
+	before, err := m.allocated()
+	if err != nil {
+		return err
+	}
+	gate, err := timed(m.server, func() error {
+		return m.gate.run(ctx, messages, from, calls, l.opts.concurrency, s.want())
+	})
+	if err != nil {
+		return err
+	}
+	after, err := m.allocated()
+	if err != nil {
+		return err
+	}
+	f.Floor = append(f.Floor, micros(floor, l.opts.calls))
+	f.Gatehouse = append(f.Gatehouse, micros(gate, calls))
+	f.Ratio = append(f.Ratio, micros(gate, calls)/micros(floor, l.opts.calls))
+	f.Allocated = append(f.Allocated, (after-before)/float64(calls))
+	return nil
+}
+
+// allocated is how many bytes gatehouse has allocated so far.
+func (m *match) allocated() (float64, error) {
+	if m.ops == "" {
+		return 0, nil
+	}
+	resp, err := http.Get("http://" + m.ops + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "go_memstats_alloc_bytes_total "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, errors.New("/metrics does not say how much was allocated")
 }
 
 func timed(p *process, work func() error) (time.Duration, error) {

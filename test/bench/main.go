@@ -74,6 +74,7 @@ type Figures struct {
 	Floor       []float64 `json:"floor_us"`     // CPU per Check of the do-nothing server, by round
 	Gatehouse   []float64 `json:"gatehouse_us"` // CPU per Check of gatehouse, by round
 	Ratio       []float64 `json:"ratio"`        // of the two, by round
+	Allocated   []float64 `json:"allocated"`    // bytes per Check of gatehouse, by round
 	Alone       float64   `json:"alone_us,omitempty"`
 	ResidentMiB float64   `json:"resident_mib"`
 	StartMillis float64   `json:"start_ms"` // from exec to the first correct Check
@@ -153,15 +154,15 @@ func (r *Report) print() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer w.Flush()
 	if len(r.Checks) > 0 {
-		fmt.Fprintln(w, "work\tfloor µs\tgatehouse µs\tratio min\tmedian\tmax\ttarget\tmet\tMiB\tstart ms")
+		fmt.Fprintln(w, "work\tfloor µs\tgatehouse µs\tratio min\tmedian\tmax\ttarget\tmet\tbytes\tMiB\tstart ms")
 	}
 	for _, f := range r.Checks {
 		met := "yes"
 		if median(f.Ratio) > f.Target {
 			met = "no"
 		}
-		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t%.0f\t%.0f\n", f.Scenario, median(f.Floor), median(f.Gatehouse),
-			slices.Min(f.Ratio), median(f.Ratio), slices.Max(f.Ratio), f.Target, met, f.ResidentMiB, f.StartMillis)
+		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.2f\t%.2f\t%.2f\t%.2f\t%s\t%.0f\t%.0f\t%.0f\n", f.Scenario, median(f.Floor), median(f.Gatehouse),
+			slices.Min(f.Ratio), median(f.Ratio), slices.Max(f.Ratio), f.Target, met, median(f.Allocated), f.ResidentMiB, f.StartMillis)
 	}
 	w.Flush() // columns of one table only
 	if len(r.Memory) > 0 {
