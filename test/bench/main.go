@@ -70,12 +70,12 @@ type options struct {
 // Figures are what came of one scenario.
 type Figures struct {
 	Scenario    string    `json:"scenario"`
-	Target      float64   `json:"target"`       // the ratio to stay under
-	Floor       []float64 `json:"floor_us"`     // CPU per Check of the do-nothing server, by round
-	Gatehouse   []float64 `json:"gatehouse_us"` // CPU per Check of gatehouse, by round
-	Ratio       []float64 `json:"ratio"`        // of the two, by round
-	Allocated   []float64 `json:"allocated"`    // bytes per Check of gatehouse, by round
-	Alone       float64   `json:"alone_us,omitempty"`
+	Target      float64   `json:"target"`             // the ratio to stay under
+	Floor       []float64 `json:"floor_us"`           // CPU per Check of the do-nothing server, by round
+	Gatehouse   []float64 `json:"gatehouse_us"`       // CPU per Check of gatehouse, by round
+	Ratio       []float64 `json:"ratio"`              // of the two, by round
+	Allocated   []float64 `json:"allocated"`          // bytes per Check of gatehouse, by round
+	Alone       []float64 `json:"alone_us,omitempty"` // the verification, by round
 	ResidentMiB float64   `json:"resident_mib"`
 	StartMillis float64   `json:"start_ms"` // from exec to the first correct Check
 }
