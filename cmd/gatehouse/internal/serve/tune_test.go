@@ -3,6 +3,8 @@ package serve
 import (
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -74,5 +76,39 @@ func TestGarbageRate(t *testing.T) {
 		if c.rate != look.want {
 			t.Errorf("after %v: %v bytes a second, want %v", look.after, c.rate, look.want)
 		}
+	}
+}
+
+// TestGarbageWatch: every collection is looked at, until the end.
+func TestGarbageWatch(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	c := newGarbageCollector(func(string) (string, bool) { return "", false })
+	looked := func() time.Time {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.looked
+	}
+	done := make(chan struct{})
+	c.watch(done)
+	var last time.Time
+	for n := 0; n < 3; {
+		runtime.GC()
+		time.Sleep(2 * time.Millisecond) // finalizers have a goroutine of their own
+		if now := looked(); now.After(last) {
+			last = now
+			n++
+		}
+	}
+	close(done)
+	runtime.GC()
+	time.Sleep(50 * time.Millisecond)
+	last = looked()
+	for range 3 {
+		runtime.GC()
+		time.Sleep(10 * time.Millisecond)
+	}
+	if looked().After(last) {
+		t.Error("the heap is looked at when all is over")
 	}
 }
