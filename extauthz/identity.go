@@ -2,7 +2,6 @@ package extauthz
 
 import (
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,11 +83,7 @@ func (s *Snapshot) derive(id *authn.Identity) *derived {
 // It is p itself where that changes nothing, as with most principals of a configuration
 // without nested tenants: of a hundred thousand, a second copy each is 25 MB.
 func (s *Snapshot) complete(p *policy.Principal) *policy.Principal {
-	resolved := s.config.Tenancy.Resolve(*p, p.Wildcard)
-	if resolved.Tenant == p.Tenant && resolved.Wildcard == p.Wildcard && resolved.WildcardOwner == p.WildcardOwner && slices.Equal(resolved.Tenants, p.Tenants) {
-		resolved = p
-	}
-	return s.config.Grants.Apply(resolved)
+	return s.config.Grants.Apply(s.config.Tenancy.Resolved(p, p.Wildcard))
 }
 
 func (s *Snapshot) derivePrincipal(p *policy.Principal) *derived {

@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Tenancy says how tenants nest. A nil *Tenancy is a configuration without a tenancy
 // block: tenants are names, and none is readable from another.
@@ -15,6 +18,22 @@ type Tenancy struct {
 // counts: the principal is written in the configuration, or its authenticator has
 // `wildcard: true`. Otherwise a wildcard is no tenant.
 func (t *Tenancy) Resolve(p Principal, trusted bool) *Principal {
+	t.resolve(&p, trusted)
+	return &p
+}
+
+// Resolved is [Tenancy.Resolve], and p itself where that changes nothing.
+func (t *Tenancy) Resolved(p *Principal, trusted bool) *Principal {
+	r := *p
+	t.resolve(&r, trusted)
+	if r.Tenant == p.Tenant && r.Wildcard == p.Wildcard && r.WildcardOwner == p.WildcardOwner && slices.Equal(r.Tenants, p.Tenants) {
+		return p
+	}
+	changed := r
+	return &changed
+}
+
+func (t *Tenancy) resolve(p *Principal, trusted bool) {
 	p.Wildcard, p.WildcardOwner = false, false
 	if t != nil && t.Wildcard != "" {
 		p.WildcardOwner = trusted && p.Username == t.Wildcard
@@ -26,8 +45,7 @@ func (t *Tenancy) Resolve(p Principal, trusted bool) *Principal {
 		}
 	}
 	p.Tenants = nil
-	p.Tenants = t.readable(&p)
-	return &p
+	p.Tenants = t.readable(p)
 }
 
 // Readable lists what a caller of tenant may read: the default first, then from its

@@ -63,7 +63,7 @@ var (
 //
 // Issuer, TokenID and Expires are for the caller to fill in.
 func (m *Mapping) Principal(claims Claims) (*policy.Principal, policy.Reason, error) {
-	var p policy.Principal
+	p := &policy.Principal{}
 	for _, single := range []struct {
 		name  string
 		field *Field
@@ -111,7 +111,8 @@ func (m *Mapping) Principal(claims Claims) (*policy.Principal, policy.Reason, er
 	if s := &m.Stamp; s.Wildcard != "" && p.Tenant == s.Wildcard && !s.WildcardClaims && m.Tenant.Value == "" {
 		return nil, policy.ReasonClaimType, fmt.Errorf("mapping tenant: %w", errWildcard)
 	}
-	return m.Stamp.Principal(p), policy.ReasonNone, nil
+	m.Stamp.complete(p)
+	return p, policy.ReasonNone, nil
 }
 
 // A shape is what a field of a principal can hold.

@@ -20,13 +20,17 @@ type Stamp struct {
 // Principal completes p: its authenticator, its realm, and what its tenant may read
 // as far as that needs no tenancy. Whoever knows the tenancy fills in the rest.
 func (s *Stamp) Principal(p policy.Principal) *policy.Principal {
+	s.complete(&p)
+	return &p
+}
+
+func (s *Stamp) complete(p *policy.Principal) {
 	p.Authenticator, p.Realm, p.Unscoped = s.Authenticator, s.Realm, s.Unscoped
 	p.Wildcard = s.Wildcard != "" && p.Tenant == s.Wildcard
 	p.Tenants = nil
 	if p.Tenant != "" && !p.Wildcard {
 		p.Tenants = []string{p.Tenant}
 	}
-	return &p
 }
 
 // over puts the stamp on a principal that another authenticator verified: its name,
