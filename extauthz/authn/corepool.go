@@ -26,16 +26,6 @@ func NewCorePool(queue int) *CorePool {
 
 var errPoolFull = errors.New("more are waiting for a core than the queue holds")
 
-// soon does work that takes less than a millisecond. The goroutine that reads calls does it
-// at once: there are as many of those as connections, and waiting would cost more.
-func (p *CorePool) soon(ctx context.Context, work func()) error {
-	if patience.Reading(ctx) {
-		work()
-		return nil
-	}
-	return p.run(ctx, work)
-}
-
 // run does work when it is its turn. It gives up when the queue is full or ctx ends.
 func (p *CorePool) run(ctx context.Context, work func()) error {
 	patience.Ahead(ctx)

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unique"
 
+	"github.com/gatehouse-authz/gatehouse/extauthz/patience"
 	"github.com/gatehouse-authz/gatehouse/policy"
 )
 
@@ -322,23 +323,32 @@ func (j *JWT) Authenticate(ctx context.Context, in *Input) Result {
 	if reason, err := j.checkIssuer(token.claims); err != nil {
 		return Refuse(reason, err)
 	}
-	turn := j.cores.soon
-	if key.algorithm.slow {
-		turn = j.cores.run
+	// What takes less than a millisecond is done at once by the goroutine that reads calls:
+	// there are as many of those as connections, and waiting would cost more.
+	if !key.algorithm.slow && patience.Reading(ctx) {
+		return j.once(cacheKey, in, token, window, key)
 	}
+	return j.inTurn(ctx, cacheKey, in, token, window, key)
+}
+
+// inTurn is once when there is a core for it.
+func (j *JWT) inTurn(ctx context.Context, cacheKey CacheKey, in *Input, token *jws, w window, key *verificationKey) Result {
 	var result Result
-	if err := turn(ctx, func() {
-		result = j.flights.do(cacheKey, func() Result {
-			// Whoever was first may have finished between the look above and here.
-			if identity, _, ok := j.Cached(cacheKey, in.Now); ok {
-				return Result{Identity: identity}
-			}
-			return j.verify(cacheKey, in, token, window, key)
-		})
-	}); err != nil {
+	if err := j.cores.run(ctx, func() { result = j.once(cacheKey, in, token, w, key) }); err != nil {
 		return Refuse(policy.ReasonOverloaded, err)
 	}
 	return result
+}
+
+// once verifies a token unless somebody else does.
+func (j *JWT) once(cacheKey CacheKey, in *Input, token *jws, w window, key *verificationKey) Result {
+	return j.flights.do(cacheKey, func() Result {
+		// Whoever was first may have finished between the look above and here.
+		if identity, _, ok := j.Cached(cacheKey, in.Now); ok {
+			return Result{Identity: identity}
+		}
+		return j.verify(cacheKey, in, token, w, key)
+	})
 }
 
 // verify checks the signature, makes the principal, and remembers the outcome.
