@@ -318,7 +318,7 @@ func (w *walk) remembered(spot *spot, value string) (identity *Identity, member 
 			continue
 		}
 		if key == (CacheKey{}) {
-			key = memory.CacheKey(value)
+			key = w.in.cacheKey(memory.keysOfCache(), value)
 		}
 		if identity, peek, ok = memory.Cached(key, w.in.Now); ok {
 			return identity, m, peek, true

@@ -48,7 +48,20 @@ type Input struct {
 	token   *jws
 	tokenOf string // the text of token
 
+	// The cache key that was made last, for the same reason.
+	key   CacheKey
+	keyOf string
+	keyBy *CacheKeys
+
 	kept Kept
+}
+
+// cacheKey is the key that keys give credential.
+func (in *Input) cacheKey(keys *CacheKeys, credential string) CacheKey {
+	if in.keyBy != keys || in.keyOf != credential {
+		in.key, in.keyOf, in.keyBy = keys.Key(credential), credential, keys
+	}
+	return in.key
 }
 
 // Kept is what of an [Input] may still be looked at when [Set.Authenticate] has answered.

@@ -53,7 +53,7 @@ func NewIntrospection(options IntrospectionOptions) (*Introspection, error) {
 // active is [policy.ReasonTokenInactive]; a server that is slow, down or not JSON is
 // [policy.ReasonProviderUnavailable], never kept.
 func (i *Introspection) Authenticate(ctx context.Context, in *Input) Result {
-	key := i.provider.options.CacheKeys.Key(in.Value)
+	key := in.cacheKey(i.provider.options.CacheKeys, in.Value)
 	if result, ok := i.known(key, in.Now); ok {
 		return result
 	}

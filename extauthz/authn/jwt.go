@@ -272,6 +272,8 @@ func (j *JWT) Takes(p Peek) bool {
 // [CacheKeys] give the same.
 func (j *JWT) CacheKey(token string) CacheKey { return j.cacheKeys.Key(token) }
 
+func (j *JWT) keysOfCache() *CacheKeys { return j.cacheKeys }
+
 // Cached gives the identity of a token that was verified before and still holds at
 // now, and what the token says of itself. It does no I/O and allocates nothing.
 func (j *JWT) Cached(key CacheKey, now time.Time) (*Identity, Peek, bool) {
@@ -289,7 +291,7 @@ func (j *JWT) discreet() bool { return true }
 
 // Authenticate implements [Authenticator].
 func (j *JWT) Authenticate(ctx context.Context, in *Input) Result {
-	cacheKey := j.cacheKeys.Key(in.Value)
+	cacheKey := in.cacheKey(j.cacheKeys, in.Value)
 	if identity, _, ok := j.Cached(cacheKey, in.Now); ok {
 		return Result{Identity: identity}
 	}

@@ -63,3 +63,16 @@ func TestKept(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyOfInput: what an input remembers is the key of the credential that is asked for.
+func TestKeyOfInput(t *testing.T) {
+	one, other := NewCacheKeys(), NewCacheKeys()
+	in := &Input{}
+	for _, credential := range []string{"a", "a", "b", "", "b"} {
+		for _, keys := range []*CacheKeys{one, one, other} {
+			if got := in.cacheKey(keys, credential); got != keys.Key(credential) {
+				t.Errorf("the key of %q is that of another credential or of other keys", credential)
+			}
+		}
+	}
+}

@@ -66,8 +66,7 @@ func (k *KeyClaim) Token() *JWT { return k.token }
 // Takes is that of the tokens.
 func (k *KeyClaim) Takes(p Peek) bool { return k.token.Takes(p) }
 
-// CacheKey is that of the tokens.
-func (k *KeyClaim) CacheKey(token string) CacheKey { return k.token.CacheKey(token) }
+func (k *KeyClaim) keysOfCache() *CacheKeys { return k.token.cacheKeys }
 
 // Cached gives what a token that was verified says of itself, and no identity: the
 // key is looked at each time.
@@ -79,7 +78,7 @@ func (k *KeyClaim) Cached(key CacheKey, now time.Time) (*Identity, Peek, bool) {
 // Authenticate implements [Authenticator]. An outage of the key store is an outage,
 // whatever FallBack says.
 func (k *KeyClaim) Authenticate(ctx context.Context, in *Input) Result {
-	cacheKey := k.token.CacheKey(in.Value)
+	cacheKey := in.cacheKey(k.token.cacheKeys, in.Value)
 	verified, _, ok := k.token.Cached(cacheKey, in.Now)
 	if !ok {
 		result := k.token.Authenticate(ctx, in)

@@ -63,7 +63,7 @@ func (r *RefreshToken) Takes(p Peek) bool {
 
 // Authenticate implements [Authenticator].
 func (r *RefreshToken) Authenticate(ctx context.Context, in *Input) Result {
-	key := r.provider.options.CacheKeys.Key(in.Value)
+	key := in.cacheKey(r.provider.options.CacheKeys, in.Value)
 	if result, ok := r.remembered(ctx, key, in); ok {
 		return result
 	}

@@ -63,7 +63,7 @@ type claimer interface{ Takes(Peek) bool }
 // A rememberer is a claimer that keeps what it verified: peek is what the token says
 // of itself. A nil identity means that there is more to do than remember.
 type rememberer interface {
-	CacheKey(token string) CacheKey
+	keysOfCache() *CacheKeys
 	Cached(key CacheKey, now time.Time) (identity *Identity, peek Peek, ok bool)
 }
 
