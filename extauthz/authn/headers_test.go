@@ -2,6 +2,7 @@ package authn
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -107,6 +108,34 @@ func TestDistinct(t *testing.T) {
 		}
 		if got := distinct(values); !slices.Equal(got, want) {
 			t.Errorf("distinct(%q) = %q, want %q", values, got, want)
+		}
+	}
+}
+
+// TestBoundKey: a key verifies nothing but its own algorithm and name, whoever chose it.
+func TestBoundKey(t *testing.T) {
+	a, _ := findAlgorithm("HS256")
+	key, err := bindKey([]byte(testSecret), "one", true, [32]byte{}, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := parseJWS(sign(t, "https://corp", "eve"), DefaultTokenBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		header header
+		want   error
+	}{
+		{"no name", header{algorithm: "HS256"}, nil},
+		{"its name", header{algorithm: "HS256", keyID: "one", hasKeyID: true}, nil},
+		{"another name", header{algorithm: "HS256", keyID: "two", hasKeyID: true}, errOtherKey},
+		{"another algorithm", header{algorithm: "HS512"}, errOtherAlgorithm},
+	} {
+		token.header = tt.header
+		if err := key.verify(&token); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 		}
 	}
 }

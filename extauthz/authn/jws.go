@@ -113,7 +113,7 @@ type readHeader struct {
 // maxRememberedHeader is longer than any that issuers send.
 const maxRememberedHeader = 512
 
-// What a header says depends on nothing but its text, whoever's token it is of.
+// What a header says depends on nothing but its text, so that all share what was read.
 var knownHeaders = headers{seed: maphash.MakeSeed()}
 
 // read reads a header that is encoded.
